@@ -1,0 +1,1 @@
+"""The Verde node: client, provider and referee."""

@@ -1,0 +1,1 @@
+"""RepOps: reproducible operators, programs and commitments."""
