@@ -1,0 +1,57 @@
+# Everything sets itself up: a fresh clone needs Python 3.11+ (with venv), a C++ compiler, and for `make test` Node 20+.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+DEMO   ?=
+
+NATIVE := CMakeLists.txt pyproject.toml constraints.txt $(shell find csrc -type f 2>/dev/null)
+
+.PHONY: demo test test-python test-contracts lint format vectors contracts bench clean setup setup-dev setup-node
+
+demo: $(VENV)/.installed
+	$(BIN)/verde demo $(DEMO)
+
+test: setup-dev setup-node
+	scripts/test.sh
+
+setup: $(VENV)/.installed
+setup-dev: $(VENV)/.installed-dev
+setup-node: node_modules/.installed
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Python 3.11 or later is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+# The extension is rebuilt when a C++ source changes; Python files are used from the tree.
+$(VENV)/.installed: $(BIN)/python $(NATIVE)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+node_modules/.installed: package.json
+	npm install --no-audit --no-fund --loglevel=error
+	touch $@
+
+test-python: setup-dev
+	$(BIN)/python -m pytest
+
+test-contracts: setup-node
+	npx --no-install forge test
+
+lint: setup-dev setup-node
+	scripts/lint.sh
+
+format: setup-dev setup-node
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && npx --no-install forge fmt
+
+contracts: setup-node
+	$(PYTHON) scripts/build_contracts.py
+
+vectors: setup-dev
+	$(BIN)/python scripts/build_vectors.py
+
+clean:
+	rm -rf $(VENV) node_modules build out cache

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# Formatting, lint, types and committed artefacts. Needs `make setup-dev setup-node`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+.venv/bin/ruff format --check .
+.venv/bin/ruff check .
+.venv/bin/mypy
+npx --no-install forge fmt --check
+.venv/bin/python scripts/build_contracts.py --check
+.venv/bin/python scripts/build_vectors.py --check
