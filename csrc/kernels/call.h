@@ -15,7 +15,7 @@ constexpr int kMaxRank = 8;
 // Codes of docs/spec/programs.md.
 enum DType : int32_t { kF32 = 1, kBF16 = 2, kF16 = 3, kI64 = 4, kI32 = 5, kBool = 6 };
 
-RO_HD inline int item_size(int32_t dtype) {
+RO_HD static inline int item_size(int32_t dtype) {
   return dtype == kI64 ? 8 : dtype == kBool ? 1 : (dtype == kBF16 || dtype == kF16) ? 2 : 4;
 }
 
@@ -27,7 +27,7 @@ struct Tensor {
   int64_t shape[kMaxRank];
 };
 
-RO_HD inline int64_t element_count(const Tensor& t) {
+RO_HD static inline int64_t element_count(const Tensor& t) {
   int64_t n = 1;
   for (int d = 0; d < t.rank; ++d) n *= t.shape[d];
   return n;
@@ -44,6 +44,8 @@ struct Call {
   int32_t literal_count;
   Tensor out;    // never overlaps an input, unless the table marks the operator as safe in place
   int32_t threads;
+  const Tensor* more = nullptr;  // further outputs of a fused kernel; nothing for an operator
+  int32_t more_count = 0;
 };
 
 using Kernel = void (*)(const Call&);

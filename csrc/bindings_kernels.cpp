@@ -1,0 +1,174 @@
+#include <nanobind/nanobind.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/tuple.h>
+#include <nanobind/stl/vector.h>
+
+#include <cstdlib>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include "kernels/fpenv.h"
+#include "kernels/registry.h"
+
+namespace nb = nanobind;
+using nb::literals::operator""_a;
+
+namespace {
+
+using Shape = std::vector<int64_t>;
+using TensorArg = std::tuple<nb::object, int, Shape>;
+
+// Holds a Python buffer (any object with the buffer protocol, C-contiguous) while a kernel uses its memory.
+class Buffer {
+ public:
+  Buffer(nb::handle object, bool writable, const char* what) {
+    const int flags = PyBUF_C_CONTIGUOUS | (writable ? PyBUF_WRITABLE : 0);
+    if (PyObject_GetBuffer(object.ptr(), &view_, flags) != 0) {
+      PyErr_Clear();
+      throw nb::type_error((std::string(what) + (writable ? " must be a writable" : " must be a") +
+                            " C-contiguous buffer, such as a numpy array")
+                               .c_str());
+    }
+  }
+  Buffer(Buffer&& other) noexcept : view_(other.view_) { other.view_.obj = nullptr; }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  ~Buffer() {
+    if (view_.obj) PyBuffer_Release(&view_);
+  }
+  void* data() const { return view_.buf; }
+  int64_t size() const { return (int64_t)view_.len; }
+
+ private:
+  Py_buffer view_{};
+};
+
+ro::Tensor make_tensor(void* data, int dtype, const Shape& shape, const std::string& what) {
+  if (shape.size() > (size_t)ro::kMaxRank)
+    throw nb::value_error((what + " has rank " + std::to_string(shape.size()) + "; the limit is 8").c_str());
+  if (dtype < ro::kF32 || dtype > ro::kBool)
+    throw nb::value_error((what + " has the unknown dtype code " + std::to_string(dtype)).c_str());
+  ro::Tensor t{data, dtype, (int32_t)shape.size(), {}};
+  int64_t count = 1;
+  for (size_t d = 0; d < shape.size(); ++d) {
+    if (shape[d] < 0 || shape[d] >= (int64_t)1 << 40 || (count *= shape[d]) > (int64_t)1 << 40)
+      throw nb::value_error((what + " has a shape outside the limits of 2^40 elements").c_str());
+    t.shape[d] = shape[d];
+  }
+  return t;
+}
+
+int64_t byte_count(const ro::Tensor& t) { return ro::element_count(t) * ro::item_size(t.dtype); }
+
+// Buffers and tensors of one call.
+struct Arguments {
+  std::vector<Buffer> buffers;
+  std::vector<ro::Tensor> tensors;
+
+  void add(const TensorArg& arg, bool writable, const std::string& what) {
+    const auto& [object, dtype, shape] = arg;
+    buffers.emplace_back(object, writable, what.c_str());
+    ro::Tensor t = make_tensor(buffers.back().data(), dtype, shape, what);
+    if (buffers.back().size() != byte_count(t))
+      throw nb::value_error((what + " has " + std::to_string(buffers.back().size()) + " bytes; its shape and dtype need " +
+                             std::to_string(byte_count(t)))
+                                .c_str());
+    tensors.push_back(t);
+  }
+};
+
+ro::Isa parse_isa(const std::optional<std::string>& name) {
+  const std::vector<ro::Isa> isas = ro::available_isas();
+  std::string wanted;
+  if (name) wanted = *name;
+  else if (const char* env = std::getenv("REPOPS_ISA")) wanted = env;
+  if (wanted.empty()) return isas.front();
+  std::string known;
+  for (ro::Isa isa : isas) {
+    if (wanted == ro::isa_name(isa)) return isa;
+    known += std::string(known.empty() ? "" : ", ") + ro::isa_name(isa);
+  }
+  throw nb::value_error(("no instruction set '" + wanted + "' on this processor; it has: " + known).c_str());
+}
+
+std::vector<std::string> isas() {
+  std::vector<std::string> names;
+  for (ro::Isa isa : ro::available_isas()) names.emplace_back(ro::isa_name(isa));
+  return names;
+}
+
+void run(const std::string& op, const std::optional<std::string>& isa_arg, int threads, const Shape& params,
+         const std::vector<uint64_t>& literals, const std::vector<TensorArg>& inputs, const TensorArg& out) {
+  const ro::Isa isa = parse_isa(isa_arg);
+  Arguments args;
+  for (size_t i = 0; i < inputs.size(); ++i) args.add(inputs[i], false, "input " + std::to_string(i) + " of " + op);
+  args.add(out, true, "the output of " + op);
+  ro::Call call{args.tensors.data(), (int32_t)inputs.size(),   params.data(),       (int32_t)params.size(),
+                literals.data(),     (int32_t)literals.size(), args.tensors.back(), threads < 1 ? 1 : threads};
+  bool known;
+  {
+    nb::gil_scoped_release released;
+    known = ro::run_operator(op, isa, call);
+  }
+  if (!known) throw nb::key_error(("no operator '" + op + "' in this build; operators() lists them").c_str());
+}
+
+void run_fused(const std::string& group, const std::optional<std::string>& isa_arg, int threads, const Shape& params,
+               const std::vector<uint64_t>& literals, const std::vector<TensorArg>& inputs, const std::vector<TensorArg>& outs) {
+  const ro::Kernel kernel = ro::find_fused(group, parse_isa(isa_arg));
+  if (!kernel) throw nb::key_error(("no fused kernel '" + group + "' for this instruction set").c_str());
+  if (outs.empty()) throw nb::value_error("a fused kernel needs at least one output");
+  Arguments args;
+  for (size_t i = 0; i < inputs.size(); ++i) args.add(inputs[i], false, "input " + std::to_string(i) + " of " + group);
+  for (size_t i = 0; i < outs.size(); ++i) args.add(outs[i], true, "output " + std::to_string(i) + " of " + group);
+  const ro::Tensor* first = args.tensors.data() + inputs.size();
+  ro::Call call{args.tensors.data(), (int32_t)inputs.size(),   params.data(), (int32_t)params.size(),
+                literals.data(),     (int32_t)literals.size(), *first,        threads < 1 ? 1 : threads,
+                first + 1,           (int32_t)outs.size() - 1};
+  nb::gil_scoped_release released;
+  kernel(call);
+}
+
+uint64_t element(const std::string& op, const Shape& params, const std::vector<uint64_t>& literals,
+                 const std::vector<TensorArg>& inputs, int out_dtype, const Shape& out_shape, int64_t index) {
+  const ro::Element reference = ro::find_element(op);
+  if (!reference) throw nb::key_error(("no operator '" + op + "' in this build; operators() lists them").c_str());
+  Arguments args;
+  for (size_t i = 0; i < inputs.size(); ++i) args.add(inputs[i], false, "input " + std::to_string(i) + " of " + op);
+  const ro::Tensor out = make_tensor(nullptr, out_dtype, out_shape, "the output of " + op);
+  if (index < 0 || index >= ro::element_count(out))
+    throw nb::index_error(("element " + std::to_string(index) + " of an output of " + std::to_string(ro::element_count(out))).c_str());
+  const ro::Call call{args.tensors.data(), (int32_t)inputs.size(),   params.data(), (int32_t)params.size(),
+                      literals.data(),     (int32_t)literals.size(), out,           1};
+  nb::gil_scoped_release released;
+  ro::FpGuard guard;
+  return reference(call, index);
+}
+
+}  // namespace
+
+void bind_kernels(nb::module_& m) {
+  m.def("isas", &isas,
+        "Instruction sets of this build that this processor runs, best first; the last is 'scalar', the reference run element by "
+        "element. All give the same bits. The environment variable REPOPS_ISA or an `isa` argument chooses a lower one.");
+  m.def("operators", &ro::operator_names, "Names of all operators of profile RO-1 in this build, sorted.");
+  m.def(
+      "kernels", [](const std::string& isa) { return ro::kernel_names(parse_isa(isa)); }, "isa"_a,
+      "Operators that have a kernel of exactly this instruction set (others use a lower one, at last the reference).");
+  m.def(
+      "fused", [](const std::string& isa) { return ro::fused_names(parse_isa(isa)); }, "isa"_a,
+      "Groups that have a fused kernel of exactly this instruction set.");
+  m.def("run", &run, "op"_a, "isa"_a.none(), "threads"_a, "params"_a, "literals"_a, "inputs"_a, "out"_a,
+        "Run one operator. inputs: list of (buffer, dtype code, shape), C-contiguous, any alignment; out: the same, writable, not "
+        "overlapping an input unless the operator is safe in place. Shapes and params must satisfy the operator's rule "
+        "(docs/spec/operators.md); they are not checked again here. isa None: the best, or REPOPS_ISA.\n"
+        "Raises KeyError for an unknown operator, ValueError for a buffer whose size is not its shape's, TypeError for what is no buffer.");
+  m.def("run_fused", &run_fused, "group"_a, "isa"_a.none(), "threads"_a, "params"_a, "literals"_a, "inputs"_a, "outs"_a,
+        "Run the fused kernel of a group of nodes: the group's outer inputs to its outputs. Same bits as the nodes one by one.");
+  m.def("element", &element, "op"_a, "params"_a, "literals"_a, "inputs"_a, "out_dtype"_a, "out_shape"_a, "index"_a,
+        "The reference: the bit pattern of one output element (row-major index) by the operator's definition.");
+}

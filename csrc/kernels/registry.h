@@ -1,0 +1,59 @@
+// Kernels and reference definitions by name. They register themselves next to their code:
+//
+//   namespace ro::RO_ISA { RO_KERNEL(add) { ... use call ... } }         a kernel for the instruction set of this unit
+//   namespace ro::RO_ISA { RO_FUSED(layer_norm_forward) { ... } }        a kernel over a group of nodes
+//   RO_ELEMENT(add) { ... use call, index ... return bits; }             the reference: bits of one output element
+#pragma once
+#include <cstddef>
+#include <string>
+#include <vector>
+
+#include "call.h"
+
+namespace ro {
+
+struct Registered {
+  Registered(const char* name, Isa isa, Kernel kernel, bool fused);
+  Registered(const char* name, Element element);
+};
+
+// The kernel for `isa`, else for the next lower instruction set, else nullptr (then the reference is run element by element).
+Kernel find_kernel(const std::string& name, Isa isa);
+// As find_kernel, but only kernels registered with RO_FUSED; nullptr if there is none at or below `isa`.
+Kernel find_fused(const std::string& name, Isa isa);
+Element find_element(const std::string& name);
+
+// Runs one operator: the best kernel at or below `isa`, or the reference. False if nobody registered the name.
+bool run_operator(const std::string& name, Isa isa, const Call& call);
+// Every output element by the reference definition, one after another.
+void run_elements(Element element, const Call& call);
+
+std::vector<std::string> operator_names();
+// Names with a kernel of exactly this instruction set.
+std::vector<std::string> kernel_names(Isa isa);
+std::vector<std::string> fused_names(Isa isa);
+
+// Instruction sets that this build has and this processor runs, best first; the last is always kScalar.
+std::vector<Isa> available_isas();
+const char* isa_name(Isa isa);
+
+// Working memory of the calling thread, 64-byte aligned, at least `bytes` long; slots 0 .. 7 are independent. Contents are
+// not kept. Valid until the thread asks for the same slot again.
+void* scratch(int slot, size_t bytes);
+
+}  // namespace ro
+
+#define RO_KERNEL(op)                                                                               \
+  static void kernel_##op(const ::ro::Call& call);                                                  \
+  static const ::ro::Registered registered_##op(#op, ::ro::RO_ISA::kIsa, kernel_##op, false);       \
+  static void kernel_##op([[maybe_unused]] const ::ro::Call& call)
+
+#define RO_FUSED(op)                                                                                \
+  static void fused_##op(const ::ro::Call& call);                                                   \
+  static const ::ro::Registered registered_fused_##op(#op, ::ro::RO_ISA::kIsa, fused_##op, true);   \
+  static void fused_##op([[maybe_unused]] const ::ro::Call& call)
+
+#define RO_ELEMENT(op)                                                                              \
+  static uint64_t element_##op(const ::ro::Call& call, int64_t index);                              \
+  static const ::ro::Registered registered_element_##op(#op, element_##op);                         \
+  static uint64_t element_##op([[maybe_unused]] const ::ro::Call& call, [[maybe_unused]] int64_t index)

@@ -1,0 +1,386 @@
+// Vectors of f32 and i32: every function is exactly one IEEE operation, one bit operation or one data move per lane.
+//
+// One unit per instruction set includes this file with RO_ISA set to the name of its namespace and one of RO_ISA_AVX512,
+// RO_ISA_AVX2, RO_ISA_NEON or RO_ISA_SCALAR defined. Everything lives in ro::RO_ISA, so that no two units share a symbol. All three
+// types have kLanes lanes. M is a mask as the instruction set likes it; its lanes are all ones or all zeros.
+//
+//   F  add sub mul div sqrt fma neg abs maximum minimum canonical    lt le gt ge eq ne is_nan -> M    select(M, a, b) = m ? a : b
+//   I  add sub and_ or_ xor_ andnot(a, b) = ~a & b, shl<n> shr<n> (arithmetic) shr_logical<n>    lt gt eq -> M    min max
+//   F <-> I  bits_of, float_of (same bits), to_float (RNE), to_int (truncates; valid for |x| < 2^31)
+//   M  and_ or_ not_ any all none
+//   F::set F::bits F::load F::load(p, n) x.store(p) x.store(p, n)    n lanes from lane 0 (0 <= n <= kLanes), other lanes load +0
+#pragma once
+#include <cstdint>
+#include <cstring>
+#if defined(RO_ISA_AVX512) || defined(RO_ISA_AVX2)
+#include <immintrin.h>
+#elif defined(RO_ISA_NEON)
+#include <arm_neon.h>
+#endif
+
+#include "call.h"
+#include "prim.h"
+
+#define RO_OP RO_HD RO_INLINE
+#define RO_MEMBER RO_HD inline __attribute__((always_inline))
+
+namespace ro {
+namespace RO_ISA {
+
+#if defined(RO_ISA_AVX512)
+
+constexpr Isa kIsa = kAvx512;
+constexpr int kLanes = 16;
+RO_OP __mmask16 first_lanes(int n) { return (__mmask16)((1u << n) - 1u); }
+
+struct M {
+  __mmask16 v;
+};
+struct I {
+  __m512i v;
+  RO_MEMBER static I set(int32_t x) { return {_mm512_set1_epi32(x)}; }
+  RO_MEMBER static I load(const void* p) { return {_mm512_loadu_si512(p)}; }
+  RO_MEMBER static I load(const void* p, int n) { return {_mm512_maskz_loadu_epi32(first_lanes(n), p)}; }
+  RO_MEMBER void store(void* p) const { _mm512_storeu_si512(p, v); }
+  RO_MEMBER void store(void* p, int n) const { _mm512_mask_storeu_epi32(p, first_lanes(n), v); }
+};
+struct F {
+  using Int = I;
+  using Mask = M;
+  __m512 v;
+  RO_MEMBER static F set(float x) { return {_mm512_set1_ps(x)}; }
+  RO_MEMBER static F bits(uint32_t u) { return {_mm512_castsi512_ps(_mm512_set1_epi32((int)u))}; }
+  RO_MEMBER static F load(const void* p) { return {_mm512_loadu_ps(p)}; }
+  RO_MEMBER static F load(const void* p, int n) { return {_mm512_maskz_loadu_ps(first_lanes(n), p)}; }
+  RO_MEMBER void store(void* p) const { _mm512_storeu_ps(p, v); }
+  RO_MEMBER void store(void* p, int n) const { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+};
+
+RO_OP M and_(M a, M b) { return {(__mmask16)(a.v & b.v)}; }
+RO_OP M or_(M a, M b) { return {(__mmask16)(a.v | b.v)}; }
+RO_OP M not_(M a) { return {(__mmask16)~a.v}; }
+RO_OP bool any(M a) { return a.v != 0; }
+RO_OP bool all(M a) { return a.v == 0xFFFF; }
+
+RO_OP F add(F a, F b) { return {_mm512_add_ps(a.v, b.v)}; }
+RO_OP F sub(F a, F b) { return {_mm512_sub_ps(a.v, b.v)}; }
+RO_OP F mul(F a, F b) { return {_mm512_mul_ps(a.v, b.v)}; }
+RO_OP F div(F a, F b) { return {_mm512_div_ps(a.v, b.v)}; }
+RO_OP F sqrt(F a) { return {_mm512_sqrt_ps(a.v)}; }
+RO_OP F fma(F a, F b, F c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+RO_OP F and_(F a, F b) { return {_mm512_and_ps(a.v, b.v)}; }
+RO_OP F or_(F a, F b) { return {_mm512_or_ps(a.v, b.v)}; }
+RO_OP F xor_(F a, F b) { return {_mm512_xor_ps(a.v, b.v)}; }
+RO_OP M lt(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LT_OQ)}; }
+RO_OP M le(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_LE_OQ)}; }
+RO_OP M gt(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GT_OQ)}; }
+RO_OP M ge(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_GE_OQ)}; }
+RO_OP M eq(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_EQ_OQ)}; }
+RO_OP M ne(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_NEQ_UQ)}; }
+RO_OP M is_nan(F a) { return {_mm512_cmp_ps_mask(a.v, a.v, _CMP_UNORD_Q)}; }
+RO_OP M is_nan(F a, F b) { return {_mm512_cmp_ps_mask(a.v, b.v, _CMP_UNORD_Q)}; }
+RO_OP F select(M m, F a, F b) { return {_mm512_mask_blend_ps(m.v, b.v, a.v)}; }
+RO_OP I select(M m, I a, I b) { return {_mm512_mask_blend_epi32(m.v, b.v, a.v)}; }
+// One operand wins where the other is NaN; for use where neither is, and where the sign of zero is settled.
+RO_OP F max_raw(F a, F b) { return {_mm512_max_ps(a.v, b.v)}; }
+RO_OP F min_raw(F a, F b) { return {_mm512_min_ps(a.v, b.v)}; }
+
+RO_OP I add(I a, I b) { return {_mm512_add_epi32(a.v, b.v)}; }
+RO_OP I sub(I a, I b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+RO_OP I mul(I a, I b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+RO_OP I and_(I a, I b) { return {_mm512_and_si512(a.v, b.v)}; }
+RO_OP I or_(I a, I b) { return {_mm512_or_si512(a.v, b.v)}; }
+RO_OP I xor_(I a, I b) { return {_mm512_xor_si512(a.v, b.v)}; }
+RO_OP I andnot(I a, I b) { return {_mm512_andnot_si512(a.v, b.v)}; }
+template <int n> RO_OP I shl(I a) { return {_mm512_slli_epi32(a.v, n)}; }
+template <int n> RO_OP I shr(I a) { return {_mm512_srai_epi32(a.v, n)}; }
+template <int n> RO_OP I shr_logical(I a) { return {_mm512_srli_epi32(a.v, n)}; }
+RO_OP I min(I a, I b) { return {_mm512_min_epi32(a.v, b.v)}; }
+RO_OP I max(I a, I b) { return {_mm512_max_epi32(a.v, b.v)}; }
+RO_OP M lt(I a, I b) { return {_mm512_cmplt_epi32_mask(a.v, b.v)}; }
+RO_OP M gt(I a, I b) { return {_mm512_cmpgt_epi32_mask(a.v, b.v)}; }
+RO_OP M eq(I a, I b) { return {_mm512_cmpeq_epi32_mask(a.v, b.v)}; }
+RO_OP I bits_of(F a) { return {_mm512_castps_si512(a.v)}; }
+RO_OP F float_of(I a) { return {_mm512_castsi512_ps(a.v)}; }
+RO_OP F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
+RO_OP I to_int(F a) { return {_mm512_cvttps_epi32(a.v)}; }
+RO_OP I lane_index() { return {_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)}; }
+
+#elif defined(RO_ISA_AVX2)
+
+constexpr Isa kIsa = kAvx2;
+constexpr int kLanes = 8;
+RO_OP __m256i first_lanes(int n) {
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+
+struct M {
+  __m256 v;
+};
+struct I {
+  __m256i v;
+  RO_MEMBER static I set(int32_t x) { return {_mm256_set1_epi32(x)}; }
+  RO_MEMBER static I load(const void* p) { return {_mm256_loadu_si256((const __m256i*)p)}; }
+  RO_MEMBER static I load(const void* p, int n) { return {_mm256_maskload_epi32((const int*)p, first_lanes(n))}; }
+  RO_MEMBER void store(void* p) const { _mm256_storeu_si256((__m256i*)p, v); }
+  RO_MEMBER void store(void* p, int n) const { _mm256_maskstore_epi32((int*)p, first_lanes(n), v); }
+};
+struct F {
+  using Int = I;
+  using Mask = M;
+  __m256 v;
+  RO_MEMBER static F set(float x) { return {_mm256_set1_ps(x)}; }
+  RO_MEMBER static F bits(uint32_t u) { return {_mm256_castsi256_ps(_mm256_set1_epi32((int)u))}; }
+  RO_MEMBER static F load(const void* p) { return {_mm256_loadu_ps((const float*)p)}; }
+  RO_MEMBER static F load(const void* p, int n) { return {_mm256_maskload_ps((const float*)p, first_lanes(n))}; }
+  RO_MEMBER void store(void* p) const { _mm256_storeu_ps((float*)p, v); }
+  RO_MEMBER void store(void* p, int n) const { _mm256_maskstore_ps((float*)p, first_lanes(n), v); }
+};
+
+RO_OP M and_(M a, M b) { return {_mm256_and_ps(a.v, b.v)}; }
+RO_OP M or_(M a, M b) { return {_mm256_or_ps(a.v, b.v)}; }
+RO_OP M not_(M a) { return {_mm256_xor_ps(a.v, _mm256_castsi256_ps(_mm256_set1_epi32(-1)))}; }
+RO_OP bool any(M a) { return _mm256_movemask_ps(a.v) != 0; }
+RO_OP bool all(M a) { return _mm256_movemask_ps(a.v) == 0xFF; }
+
+RO_OP F add(F a, F b) { return {_mm256_add_ps(a.v, b.v)}; }
+RO_OP F sub(F a, F b) { return {_mm256_sub_ps(a.v, b.v)}; }
+RO_OP F mul(F a, F b) { return {_mm256_mul_ps(a.v, b.v)}; }
+RO_OP F div(F a, F b) { return {_mm256_div_ps(a.v, b.v)}; }
+RO_OP F sqrt(F a) { return {_mm256_sqrt_ps(a.v)}; }
+RO_OP F fma(F a, F b, F c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+RO_OP F and_(F a, F b) { return {_mm256_and_ps(a.v, b.v)}; }
+RO_OP F or_(F a, F b) { return {_mm256_or_ps(a.v, b.v)}; }
+RO_OP F xor_(F a, F b) { return {_mm256_xor_ps(a.v, b.v)}; }
+RO_OP M lt(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LT_OQ)}; }
+RO_OP M le(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_LE_OQ)}; }
+RO_OP M gt(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GT_OQ)}; }
+RO_OP M ge(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_GE_OQ)}; }
+RO_OP M eq(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_EQ_OQ)}; }
+RO_OP M ne(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_NEQ_UQ)}; }
+RO_OP M is_nan(F a) { return {_mm256_cmp_ps(a.v, a.v, _CMP_UNORD_Q)}; }
+RO_OP M is_nan(F a, F b) { return {_mm256_cmp_ps(a.v, b.v, _CMP_UNORD_Q)}; }
+RO_OP F select(M m, F a, F b) { return {_mm256_blendv_ps(b.v, a.v, m.v)}; }
+RO_OP I select(M m, I a, I b) {
+  return {_mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(b.v), _mm256_castsi256_ps(a.v), m.v))};
+}
+RO_OP F max_raw(F a, F b) { return {_mm256_max_ps(a.v, b.v)}; }
+RO_OP F min_raw(F a, F b) { return {_mm256_min_ps(a.v, b.v)}; }
+
+RO_OP I add(I a, I b) { return {_mm256_add_epi32(a.v, b.v)}; }
+RO_OP I sub(I a, I b) { return {_mm256_sub_epi32(a.v, b.v)}; }
+RO_OP I mul(I a, I b) { return {_mm256_mullo_epi32(a.v, b.v)}; }
+RO_OP I and_(I a, I b) { return {_mm256_and_si256(a.v, b.v)}; }
+RO_OP I or_(I a, I b) { return {_mm256_or_si256(a.v, b.v)}; }
+RO_OP I xor_(I a, I b) { return {_mm256_xor_si256(a.v, b.v)}; }
+RO_OP I andnot(I a, I b) { return {_mm256_andnot_si256(a.v, b.v)}; }
+template <int n> RO_OP I shl(I a) { return {_mm256_slli_epi32(a.v, n)}; }
+template <int n> RO_OP I shr(I a) { return {_mm256_srai_epi32(a.v, n)}; }
+template <int n> RO_OP I shr_logical(I a) { return {_mm256_srli_epi32(a.v, n)}; }
+RO_OP I min(I a, I b) { return {_mm256_min_epi32(a.v, b.v)}; }
+RO_OP I max(I a, I b) { return {_mm256_max_epi32(a.v, b.v)}; }
+RO_OP M lt(I a, I b) { return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(b.v, a.v))}; }
+RO_OP M gt(I a, I b) { return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(a.v, b.v))}; }
+RO_OP M eq(I a, I b) { return {_mm256_castsi256_ps(_mm256_cmpeq_epi32(a.v, b.v))}; }
+RO_OP I bits_of(F a) { return {_mm256_castps_si256(a.v)}; }
+RO_OP F float_of(I a) { return {_mm256_castsi256_ps(a.v)}; }
+RO_OP F to_float(I a) { return {_mm256_cvtepi32_ps(a.v)}; }
+RO_OP I to_int(F a) { return {_mm256_cvttps_epi32(a.v)}; }
+RO_OP I lane_index() { return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)}; }
+
+#elif defined(RO_ISA_NEON)
+
+constexpr Isa kIsa = kNeon;
+constexpr int kLanes = 4;
+
+struct M {
+  uint32x4_t v;
+};
+struct I {
+  int32x4_t v;
+  RO_MEMBER static I set(int32_t x) { return {vdupq_n_s32(x)}; }
+  RO_MEMBER static I load(const void* p) { return {vreinterpretq_s32_u8(vld1q_u8((const uint8_t*)p))}; }
+  RO_MEMBER static I load(const void* p, int n) {
+    int32_t lanes[4] = {0, 0, 0, 0};
+    std::memcpy(lanes, p, 4 * n);
+    return {vld1q_s32(lanes)};
+  }
+  RO_MEMBER void store(void* p) const { vst1q_u8((uint8_t*)p, vreinterpretq_u8_s32(v)); }
+  RO_MEMBER void store(void* p, int n) const {
+    int32_t lanes[4];
+    vst1q_s32(lanes, v);
+    std::memcpy(p, lanes, 4 * n);
+  }
+};
+struct F {
+  using Int = I;
+  using Mask = M;
+  float32x4_t v;
+  RO_MEMBER static F set(float x) { return {vdupq_n_f32(x)}; }
+  RO_MEMBER static F bits(uint32_t u) { return {vreinterpretq_f32_u32(vdupq_n_u32(u))}; }
+  RO_MEMBER static F load(const void* p) { return {vreinterpretq_f32_u8(vld1q_u8((const uint8_t*)p))}; }
+  RO_MEMBER static F load(const void* p, int n) { return {vreinterpretq_f32_s32(I::load(p, n).v)}; }
+  RO_MEMBER void store(void* p) const { vst1q_u8((uint8_t*)p, vreinterpretq_u8_f32(v)); }
+  RO_MEMBER void store(void* p, int n) const { I{vreinterpretq_s32_f32(v)}.store(p, n); }
+};
+
+RO_OP M and_(M a, M b) { return {vandq_u32(a.v, b.v)}; }
+RO_OP M or_(M a, M b) { return {vorrq_u32(a.v, b.v)}; }
+RO_OP M not_(M a) { return {vmvnq_u32(a.v)}; }
+RO_OP bool any(M a) { return vmaxvq_u32(a.v) != 0; }
+RO_OP bool all(M a) { return vminvq_u32(a.v) != 0; }
+
+RO_OP F add(F a, F b) { return {vaddq_f32(a.v, b.v)}; }
+RO_OP F sub(F a, F b) { return {vsubq_f32(a.v, b.v)}; }
+RO_OP F mul(F a, F b) { return {vmulq_f32(a.v, b.v)}; }
+RO_OP F div(F a, F b) { return {vdivq_f32(a.v, b.v)}; }
+RO_OP F sqrt(F a) { return {vsqrtq_f32(a.v)}; }
+RO_OP F fma(F a, F b, F c) { return {vfmaq_f32(c.v, a.v, b.v)}; }
+RO_OP I bits_of(F a) { return {vreinterpretq_s32_f32(a.v)}; }
+RO_OP F float_of(I a) { return {vreinterpretq_f32_s32(a.v)}; }
+RO_OP F and_(F a, F b) { return float_of(I{vandq_s32(bits_of(a).v, bits_of(b).v)}); }
+RO_OP F or_(F a, F b) { return float_of(I{vorrq_s32(bits_of(a).v, bits_of(b).v)}); }
+RO_OP F xor_(F a, F b) { return float_of(I{veorq_s32(bits_of(a).v, bits_of(b).v)}); }
+RO_OP M lt(F a, F b) { return {vcltq_f32(a.v, b.v)}; }
+RO_OP M le(F a, F b) { return {vcleq_f32(a.v, b.v)}; }
+RO_OP M gt(F a, F b) { return {vcgtq_f32(a.v, b.v)}; }
+RO_OP M ge(F a, F b) { return {vcgeq_f32(a.v, b.v)}; }
+RO_OP M eq(F a, F b) { return {vceqq_f32(a.v, b.v)}; }
+RO_OP M ne(F a, F b) { return {vmvnq_u32(vceqq_f32(a.v, b.v))}; }
+RO_OP M is_nan(F a) { return ne(a, a); }
+RO_OP M is_nan(F a, F b) { return or_(ne(a, a), ne(b, b)); }
+RO_OP F select(M m, F a, F b) { return {vbslq_f32(m.v, a.v, b.v)}; }
+RO_OP I select(M m, I a, I b) { return {vbslq_s32(m.v, a.v, b.v)}; }
+RO_OP F max_raw(F a, F b) { return {vmaxq_f32(a.v, b.v)}; }
+RO_OP F min_raw(F a, F b) { return {vminq_f32(a.v, b.v)}; }
+
+RO_OP I add(I a, I b) { return {vaddq_s32(a.v, b.v)}; }
+RO_OP I sub(I a, I b) { return {vsubq_s32(a.v, b.v)}; }
+RO_OP I mul(I a, I b) { return {vmulq_s32(a.v, b.v)}; }
+RO_OP I and_(I a, I b) { return {vandq_s32(a.v, b.v)}; }
+RO_OP I or_(I a, I b) { return {vorrq_s32(a.v, b.v)}; }
+RO_OP I xor_(I a, I b) { return {veorq_s32(a.v, b.v)}; }
+RO_OP I andnot(I a, I b) { return {vbicq_s32(b.v, a.v)}; }
+template <int n> RO_OP I shl(I a) { return {vshlq_n_s32(a.v, n)}; }
+template <int n> RO_OP I shr(I a) { return {vshrq_n_s32(a.v, n)}; }
+template <int n> RO_OP I shr_logical(I a) {
+  return {vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(a.v), n))};
+}
+RO_OP I min(I a, I b) { return {vminq_s32(a.v, b.v)}; }
+RO_OP I max(I a, I b) { return {vmaxq_s32(a.v, b.v)}; }
+RO_OP M lt(I a, I b) { return {vcltq_s32(a.v, b.v)}; }
+RO_OP M gt(I a, I b) { return {vcgtq_s32(a.v, b.v)}; }
+RO_OP M eq(I a, I b) { return {vceqq_s32(a.v, b.v)}; }
+RO_OP F to_float(I a) { return {vcvtq_f32_s32(a.v)}; }
+RO_OP I to_int(F a) { return {vcvtq_s32_f32(a.v)}; }
+RO_OP I lane_index() {
+  const int32_t lanes[4] = {0, 1, 2, 3};
+  return {vld1q_s32(lanes)};
+}
+
+#elif defined(RO_ISA_SCALAR)
+
+constexpr Isa kIsa = kScalar;
+constexpr int kLanes = 1;
+
+struct M {
+  bool v;
+};
+struct I {
+  int32_t v;
+  RO_MEMBER static I set(int32_t x) { return {x}; }
+  RO_MEMBER static I load(const void* p) {
+    int32_t x;
+    std::memcpy(&x, p, 4);
+    return {x};
+  }
+  RO_MEMBER static I load(const void* p, int n) { return n > 0 ? load(p) : I{0}; }
+  RO_MEMBER void store(void* p) const { std::memcpy(p, &v, 4); }
+  RO_MEMBER void store(void* p, int n) const {
+    if (n > 0) store(p);
+  }
+};
+struct F {
+  using Int = I;
+  using Mask = M;
+  float v;
+  RO_MEMBER static F set(float x) { return {x}; }
+  RO_MEMBER static F bits(uint32_t u) { return {ro::float_of(u)}; }
+  RO_MEMBER static F load(const void* p) { return {load_f32(p, 0)}; }
+  RO_MEMBER static F load(const void* p, int n) { return n > 0 ? load(p) : F{0.0f}; }
+  RO_MEMBER void store(void* p) const { std::memcpy(p, &v, 4); }
+  RO_MEMBER void store(void* p, int n) const {
+    if (n > 0) store(p);
+  }
+};
+
+RO_OP M and_(M a, M b) { return {a.v && b.v}; }
+RO_OP M or_(M a, M b) { return {a.v || b.v}; }
+RO_OP M not_(M a) { return {!a.v}; }
+RO_OP bool any(M a) { return a.v; }
+RO_OP bool all(M a) { return a.v; }
+
+RO_OP I bits_of(F a) { return {(int32_t)ro::bits_of(a.v)}; }
+RO_OP F float_of(I a) { return {ro::float_of((uint32_t)a.v)}; }
+RO_OP F add(F a, F b) { return {add_rn(a.v, b.v)}; }
+RO_OP F sub(F a, F b) { return {sub_rn(a.v, b.v)}; }
+RO_OP F mul(F a, F b) { return {mul_rn(a.v, b.v)}; }
+RO_OP F div(F a, F b) { return {div_rn(a.v, b.v)}; }
+RO_OP F sqrt(F a) { return {sqrt_rn(a.v)}; }
+RO_OP F fma(F a, F b, F c) { return {fma_rn(a.v, b.v, c.v)}; }
+RO_OP F and_(F a, F b) { return float_of(I{bits_of(a).v & bits_of(b).v}); }
+RO_OP F or_(F a, F b) { return float_of(I{bits_of(a).v | bits_of(b).v}); }
+RO_OP F xor_(F a, F b) { return float_of(I{bits_of(a).v ^ bits_of(b).v}); }
+RO_OP M lt(F a, F b) { return {a.v < b.v}; }
+RO_OP M le(F a, F b) { return {a.v <= b.v}; }
+RO_OP M gt(F a, F b) { return {a.v > b.v}; }
+RO_OP M ge(F a, F b) { return {a.v >= b.v}; }
+RO_OP M eq(F a, F b) { return {a.v == b.v}; }
+RO_OP M ne(F a, F b) { return {a.v != b.v}; }
+RO_OP M is_nan(F a) { return {ro::is_nan(a.v)}; }
+RO_OP M is_nan(F a, F b) { return {ro::is_nan(a.v) || ro::is_nan(b.v)}; }
+RO_OP F select(M m, F a, F b) { return m.v ? a : b; }
+RO_OP I select(M m, I a, I b) { return m.v ? a : b; }
+RO_OP F max_raw(F a, F b) { return a.v > b.v ? a : b; }
+RO_OP F min_raw(F a, F b) { return a.v < b.v ? a : b; }
+
+RO_OP I add(I a, I b) { return {(int32_t)((uint32_t)a.v + (uint32_t)b.v)}; }
+RO_OP I sub(I a, I b) { return {(int32_t)((uint32_t)a.v - (uint32_t)b.v)}; }
+RO_OP I mul(I a, I b) { return {(int32_t)((uint32_t)a.v * (uint32_t)b.v)}; }
+RO_OP I and_(I a, I b) { return {a.v & b.v}; }
+RO_OP I or_(I a, I b) { return {a.v | b.v}; }
+RO_OP I xor_(I a, I b) { return {a.v ^ b.v}; }
+RO_OP I andnot(I a, I b) { return {~a.v & b.v}; }
+template <int n> RO_OP I shl(I a) { return {(int32_t)((uint32_t)a.v << n)}; }
+template <int n> RO_OP I shr(I a) { return {a.v >> n}; }
+template <int n> RO_OP I shr_logical(I a) { return {(int32_t)((uint32_t)a.v >> n)}; }
+RO_OP I min(I a, I b) { return a.v < b.v ? a : b; }
+RO_OP I max(I a, I b) { return a.v > b.v ? a : b; }
+RO_OP M lt(I a, I b) { return {a.v < b.v}; }
+RO_OP M gt(I a, I b) { return {a.v > b.v}; }
+RO_OP M eq(I a, I b) { return {a.v == b.v}; }
+RO_OP F to_float(I a) { return {(float)a.v}; }
+RO_OP I to_int(F a) { return {(int32_t)a.v}; }
+RO_OP I lane_index() { return {0}; }
+
+#else
+#error "define RO_ISA and one of RO_ISA_AVX512, RO_ISA_AVX2, RO_ISA_NEON, RO_ISA_SCALAR before including simd.h"
+#endif
+
+RO_OP bool none(M a) { return !any(a); }
+RO_OP F neg(F a) { return xor_(a, F::bits(0x80000000u)); }
+RO_OP F abs(F a) { return and_(a, F::bits(0x7FFFFFFFu)); }
+// Every vector that an operator writes goes through this.
+RO_OP F canonical(F a) { return select(is_nan(a), F::bits(kNanBits), a); }
+// IEEE 754-2019 maximum and minimum: NaN if either is NaN; -0 < +0.
+RO_OP F maximum(F a, F b) {
+  const F m = select(eq(a, b), and_(a, b), select(gt(a, b), a, b));
+  return select(is_nan(a, b), F::bits(kNanBits), m);
+}
+RO_OP F minimum(F a, F b) {
+  const F m = select(eq(a, b), or_(a, b), select(lt(a, b), a, b));
+  return select(is_nan(a, b), F::bits(kNanBits), m);
+}
+
+}  // namespace RO_ISA
+}  // namespace ro
