@@ -340,6 +340,7 @@ interface IVerde {
 
     /// @notice `mover` proved the first divergence, `m` levels further down: now at `position`, height `rest`. If `rest` > 0 `children` lie
     /// below the mover's new node and the other side is due; else the level is closed and LevelClosed or MatchEnded follows.
+    /// `siblings` are those of the proof: side B needs A's right siblings for the opening under A's root that closes a level.
     event Advanced(
         uint256 indexed matchId,
         Side indexed mover,
@@ -348,6 +349,7 @@ interface IVerde {
         uint8 rest,
         bytes32 nodeA,
         bytes32 nodeB,
+        bytes32[] siblings,
         bytes32[] children,
         uint40 time
     );
