@@ -1,0 +1,1 @@
+"""Programs as graphs: representation, checks, canonical encoding, files, description."""
