@@ -5,6 +5,7 @@
 #include "prim.h"
 #include "registry.h"
 #include "simd.h"
+#include "matmul.h"
 #if __has_include("pointwise.h")
 #include "pointwise.h"
 #endif

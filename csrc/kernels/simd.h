@@ -8,6 +8,7 @@
 //   I  add sub and_ or_ xor_ andnot(a, b) = ~a & b, shl<n> shr<n> (arithmetic) shr_logical<n>    lt gt eq -> M    min max
 //   F <-> I  bits_of, float_of (same bits), to_float (RNE), to_int (truncates; valid for |x| < 2^31)
 //   M  and_ or_ not_ any all none
+//   transpose(F[kLanes])    not in the scalar unit
 //   F::set F::bits F::load F::load(p, n) x.store(p) x.store(p, n)    n lanes from lane 0 (0 <= n <= kLanes), other lanes load +0
 #pragma once
 #include <cstdint>
@@ -106,6 +107,27 @@ RO_OP F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 RO_OP I to_int(F a) { return {_mm512_cvttps_epi32(a.v)}; }
 RO_OP I lane_index() { return {_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)}; }
 
+// r[i] lane j becomes r[j] lane i.
+RO_OP void transpose(F (&r)[16]) {
+  __m512 t[16];
+  for (int i = 0; i < 16; i += 4) {
+    const __m512 a = _mm512_unpacklo_ps(r[i].v, r[i + 1].v), b = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
+    const __m512 c = _mm512_unpacklo_ps(r[i + 2].v, r[i + 3].v), d = _mm512_unpackhi_ps(r[i + 2].v, r[i + 3].v);
+    t[i] = _mm512_shuffle_ps(a, c, 0x44);
+    t[i + 1] = _mm512_shuffle_ps(a, c, 0xEE);
+    t[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
+    t[i + 3] = _mm512_shuffle_ps(b, d, 0xEE);
+  }
+  for (int j = 0; j < 4; ++j) {
+    const __m512 a = _mm512_shuffle_f32x4(t[j], t[4 + j], 0x88), b = _mm512_shuffle_f32x4(t[8 + j], t[12 + j], 0x88);
+    const __m512 c = _mm512_shuffle_f32x4(t[j], t[4 + j], 0xDD), d = _mm512_shuffle_f32x4(t[8 + j], t[12 + j], 0xDD);
+    r[j].v = _mm512_shuffle_f32x4(a, b, 0x88);
+    r[8 + j].v = _mm512_shuffle_f32x4(a, b, 0xDD);
+    r[4 + j].v = _mm512_shuffle_f32x4(c, d, 0x88);
+    r[12 + j].v = _mm512_shuffle_f32x4(c, d, 0xDD);
+  }
+}
+
 #elif defined(RO_ISA_AVX2)
 
 constexpr Isa kIsa = kAvx2;
@@ -187,6 +209,23 @@ RO_OP F float_of(I a) { return {_mm256_castsi256_ps(a.v)}; }
 RO_OP F to_float(I a) { return {_mm256_cvtepi32_ps(a.v)}; }
 RO_OP I to_int(F a) { return {_mm256_cvttps_epi32(a.v)}; }
 RO_OP I lane_index() { return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)}; }
+
+// r[i] lane j becomes r[j] lane i.
+RO_OP void transpose(F (&r)[8]) {
+  __m256 t[8];
+  for (int i = 0; i < 8; i += 4) {
+    const __m256 a = _mm256_unpacklo_ps(r[i].v, r[i + 1].v), b = _mm256_unpackhi_ps(r[i].v, r[i + 1].v);
+    const __m256 c = _mm256_unpacklo_ps(r[i + 2].v, r[i + 3].v), d = _mm256_unpackhi_ps(r[i + 2].v, r[i + 3].v);
+    t[i] = _mm256_shuffle_ps(a, c, 0x44);
+    t[i + 1] = _mm256_shuffle_ps(a, c, 0xEE);
+    t[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+    t[i + 3] = _mm256_shuffle_ps(b, d, 0xEE);
+  }
+  for (int j = 0; j < 4; ++j) {
+    r[j].v = _mm256_permute2f128_ps(t[j], t[4 + j], 0x20);
+    r[4 + j].v = _mm256_permute2f128_ps(t[j], t[4 + j], 0x31);
+  }
+}
 
 #elif defined(RO_ISA_NEON)
 
@@ -276,6 +315,15 @@ RO_OP I to_int(F a) { return {vcvtq_s32_f32(a.v)}; }
 RO_OP I lane_index() {
   const int32_t lanes[4] = {0, 1, 2, 3};
   return {vld1q_s32(lanes)};
+}
+
+// r[i] lane j becomes r[j] lane i.
+RO_OP void transpose(F (&r)[4]) {
+  const float32x4x2_t a = vtrnq_f32(r[0].v, r[1].v), b = vtrnq_f32(r[2].v, r[3].v);
+  r[0].v = vcombine_f32(vget_low_f32(a.val[0]), vget_low_f32(b.val[0]));
+  r[1].v = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
+  r[2].v = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
+  r[3].v = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
 }
 
 #elif defined(RO_ISA_SCALAR)

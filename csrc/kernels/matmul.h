@@ -1,0 +1,463 @@
+// Matrix products in the order DOT of docs/spec/operators.md: per output element one chain of FMAs per block of 256 k, block
+// sums added in ascending order. Vector lanes are output columns, so the order costs nothing; blocks of k are the cache blocks.
+//
+// Design: A packed into panels of up to kRows rows, B into panels of kCols columns for one k block (per thread, L2), a register
+// tile kRows x kCols. Edges in M and N are padded with zeros or narrower tiles, never in K: FMA(0, 0, -0) is +0.
+#pragma once
+#include "parallel.h"
+#include "prim.h"
+#include "registry.h"
+#include "simd.h"
+
+namespace ro {
+namespace RO_ISA {
+
+constexpr int64_t kDotBlock = 256;
+
+#if defined(RO_ISA_AVX512)
+constexpr int kRows = 14, kVectors = 2;
+#elif defined(RO_ISA_AVX2)
+constexpr int kRows = 6, kVectors = 2;
+#else
+constexpr int kRows = 6, kVectors = 4;
+#endif
+constexpr int kCols = kVectors * kLanes;
+constexpr int64_t kColumnBlock = 512;  // columns of B packed at a time: 512 KiB
+
+RO_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+RO_INLINE int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+RO_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// A matrix in memory, strides in bytes; one of them is 4 (or the extent along it is 1).
+struct View {
+  const char* data;
+  int64_t row, col;
+  RO_MEMBER const char* at(int64_t r, int64_t c) const { return data + r * row + c * col; }
+  RO_MEMBER View transposed() const { return {data, col, row}; }
+};
+
+// How the block sum P of an output tile is joined to its sum S.
+enum TileMode : int {
+  kAdd = 1,    // S = ADD(S, P), else S = P
+  kLast = 2,   // the last block: write canonical(S)
+  kScale = 4,  // with kLast: write canonical(MUL(S, scale))
+};
+
+RO_INLINE F join(int mode, F old, F p, F scale) {
+  F s = mode & kAdd ? add(old, p) : p;
+  if (mode & kScale) s = mul(s, scale);
+  return mode & kLast ? canonical(s) : s;
+}
+
+// One register tile: MR rows x NV vectors over kc values of k. a: [kc][MR], b: [kc][NV * kLanes], c: rows `row` bytes apart.
+template <int MR, int NV>
+static void tile(int64_t kc, const float* a, const float* b, char* c, int64_t row, int mode, float scale) {
+  F acc[MR][NV];
+#pragma GCC unroll 16
+  for (int r = 0; r < MR; ++r) {
+    __builtin_prefetch(c + r * row, 1);
+    if (NV * kLanes > 16) __builtin_prefetch(c + r * row + 64, 1);
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) acc[r][v] = F::set(0.0f);
+  }
+  for (int64_t k = 0; k < kc; ++k) {
+    F bv[NV];
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) bv[v] = F::load(b + v * kLanes);
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; ++r) {
+      const F av = F::set(a[r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[r][v] = fma(av, bv[v], acc[r][v]);
+    }
+    a += MR;
+    b += NV * kLanes;
+  }
+  const F sv = F::set(scale);
+#pragma GCC unroll 16
+  for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < NV; ++v) {
+      char* p = c + r * row + v * kLanes * 4;
+      join(mode, mode & kAdd ? F::load(p) : acc[r][v], acc[r][v], sv).store(p);
+    }
+}
+
+using Tile = void (*)(int64_t, const float*, const float*, char*, int64_t, int, float);
+
+template <int NV>
+static Tile tile_of_rows(int rows) {
+  switch (rows) {
+    case 1: return tile<1, NV>;
+    case 2: return tile<2, NV>;
+    case 3: return tile<3, NV>;
+    case 4: return tile<4, NV>;
+    case 5: return tile<5, NV>;
+#if defined(RO_ISA_AVX512)
+    case 6: return tile<6, NV>;
+    case 7: return tile<7, NV>;
+    case 8: return tile<8, NV>;
+    case 9: return tile<9, NV>;
+    case 10: return tile<10, NV>;
+    case 11: return tile<11, NV>;
+    case 12: return tile<12, NV>;
+    case 13: return tile<13, NV>;
+#endif
+    default: return tile<kRows, NV>;
+  }
+}
+
+static Tile find_tile(int rows, int vectors) {
+  switch (vectors) {
+    case 1: return tile_of_rows<1>(rows);
+#if defined(RO_ISA_NEON)
+    case 2: return tile_of_rows<2>(rows);
+    case 3: return tile_of_rows<3>(rows);
+#endif
+    default: return tile_of_rows<kVectors>(rows);
+  }
+}
+
+// M rows in panels of nearly equal height, at most kRows.
+struct Panels {
+  int64_t rows, count;
+  RO_INLINE Panels of(int64_t rows) { return {rows, ceil_div(rows, kRows)}; }
+  RO_MEMBER int64_t start(int64_t i) const { return rows / count * i + min64(i, rows % count); }
+};
+
+// dst[k][height] = src row r, column k; the rows are contiguous along k: transposed in registers.
+RO_INLINE void pack_transposed(const View& src, int64_t height, int64_t k0, int64_t kc, int64_t width, float* dst) {
+  for (int64_t r0 = 0; r0 < height; r0 += kLanes) {
+    const int lanes = (int)min64(kLanes, height - r0);
+    for (int64_t k = 0; k < kc; k += kLanes) {
+      const int n = (int)min64(kLanes, kc - k);
+      F t[kLanes];
+      if (n == kLanes) {
+#pragma GCC unroll 16
+        for (int r = 0; r < kLanes; ++r) t[r] = r < lanes ? F::load(src.at(r0 + r, k0 + k)) : F::set(0.0f);
+      } else {
+#pragma GCC unroll 16
+        for (int r = 0; r < kLanes; ++r) t[r] = r < lanes ? F::load(src.at(r0 + r, k0 + k), n) : F::set(0.0f);
+      }
+      transpose(t);
+      float* out = dst + k * width + r0;
+      // A full store may run into the next row of dst, which is written later; never past the panel's end.
+      if (n == kLanes && (r0 + kLanes <= width || (r0 == 0 && (kc - k - kLanes) * width >= kLanes))) {
+#pragma GCC unroll 16
+        for (int j = 0; j < kLanes; ++j) t[j].store(out + j * width);
+      } else {
+        const int w = (int)min64(kLanes, width - r0);
+        for (int j = 0; j < n; ++j) t[j].store(out + j * width, w);
+      }
+    }
+  }
+}
+
+// dst[k][width] = src row k, columns 0 .. n - 1, zeros up to `width`; contiguous along the columns.
+RO_INLINE void pack_straight(const View& src, int64_t n, int64_t kc, int64_t width, float* dst) {
+  for (int64_t k = 0; k < kc; ++k) {
+    const char* from = src.at(k, 0);
+    int64_t c = 0;
+    for (; c + kLanes <= n; c += kLanes) F::load(from + 4 * c).store(dst + c);
+    if (c < width) F::load(from + 4 * c, (int)(n - c)).store(dst + c, (int)(width - c < kLanes ? width - c : kLanes));
+    dst += width;
+  }
+}
+
+// One panel of A, all of k: dst[k][height].
+static void pack_a(const View& a, int64_t m0, int64_t height, int64_t k0, int64_t kc, float* dst) {
+  if (a.col == 4) pack_transposed({a.at(m0, 0), a.row, a.col}, height, k0, kc, height, dst);
+  else pack_straight({a.at(m0, k0), a.col, a.row}, height, kc, height, dst);
+}
+
+// Columns n0 .. n0 + nc - 1 of B for one block of k: panels of kCols columns, the last one in whole vectors.
+static void pack_b(const View& b, int64_t k0, int64_t kc, int64_t n0, int64_t nc, float* dst) {
+  for (int64_t j = 0; j < nc; j += kCols) {
+    const int64_t n = min64(kCols, nc - j);
+    const int64_t width = ceil_div(n, kLanes) * kLanes;
+    if (b.row == 4 && b.col != 4) pack_transposed({b.at(0, n0 + j), b.col, b.row}, n, k0, kc, width, dst);
+    else pack_straight({b.at(k0, n0 + j), b.row, b.col}, n, kc, width, dst);
+    dst += width * kc;
+  }
+}
+
+// C = A B over k in [0, K). C's rows are `c_row` bytes apart; `c_col` is 4, or, for a product computed in transposed form, not.
+struct Product {
+  View a, b;  // [M, K], [K, N]
+  int64_t m, n, k;
+  char* c;
+  int64_t c_row, c_col;
+  bool carry;  // C holds the carry
+  bool scaled;
+  float scale;
+};
+
+// The tile does not fit C as it lies: into a buffer, then joined element by element.
+RO_INLINE void edge_tile(const Product& p, Tile kernel, int64_t kc, const float* a, const float* b, int64_t m0, int64_t rows,
+                         int64_t n0, int64_t cols, int64_t vectors, int mode) {
+  alignas(64) float buffer[kRows * kCols];
+  const int64_t width = vectors * kLanes;
+  kernel(kc, a, b, (char*)buffer, width * 4, 0, 0.0f);
+  const F scale = F::set(p.scale);
+  for (int64_t r = 0; r < rows; ++r) {
+    char* c = p.c + (m0 + r) * p.c_row + n0 * p.c_col;
+    if (p.c_col == 4) {
+      for (int64_t v = 0; v * kLanes < cols; ++v) {
+        const int lanes = (int)min64(kLanes, cols - v * kLanes);
+        const F sum = F::load(buffer + r * width + v * kLanes);
+        const F old = mode & kAdd ? F::load(c + v * kLanes * 4, lanes) : sum;
+        join(mode, old, sum, scale).store(c + v * kLanes * 4, lanes);
+      }
+    } else {
+      for (int64_t j = 0; j < cols; ++j) {
+        const float sum = buffer[r * width + j];
+        float s = mode & kAdd ? add_rn(load_f32(c + j * p.c_col, 0), sum) : sum;
+        if (mode & kScale) s = mul_rn(s, p.scale);
+        store_f32(c + j * p.c_col, 0, mode & kLast ? ro::canonical(s) : s);
+      }
+    }
+  }
+}
+
+// Rows [m0, m1) (whole panels), columns [n0, n1) of C by one thread. packed: A, panel i at start(i) * K.
+static void product_part(const Product& p, const Panels& panels, const float* packed, int64_t panel0, int64_t panel1, int64_t n0,
+                         int64_t n1) {
+  float* packed_b = (float*)scratch(1, sizeof(float) * kDotBlock * (min64(n1 - n0, kColumnBlock) + kCols));
+  for (int64_t jc = n0; jc < n1; jc += kColumnBlock) {
+    const int64_t nc = min64(kColumnBlock, n1 - jc);
+    for (int64_t pc = 0; pc < p.k; pc += kDotBlock) {
+      const int64_t kc = min64(kDotBlock, p.k - pc);
+      const bool last = pc + kc == p.k;
+      const int mode = (pc > 0 || p.carry ? kAdd : 0) | (last ? kLast : 0) | (last && p.scaled ? kScale : 0);
+      pack_b(p.b, pc, kc, jc, nc, packed_b);
+      for (int64_t i = panel0; i < panel1; ++i) {
+        const int64_t row = panels.start(i), rows = panels.start(i + 1) - row;
+        const float* a = packed + row * p.k + pc * rows;
+        const Tile full = find_tile((int)rows, kVectors);
+        for (int64_t j = 0; j < nc; j += kCols) {
+          const int64_t cols = min64(kCols, nc - j);
+          const float* b = packed_b + j * kc;
+          if (cols == kCols && p.c_col == 4) {
+            full(kc, a, b, p.c + row * p.c_row + (jc + j) * 4, p.c_row, mode, p.scale);
+          } else {
+            const int64_t vectors = ceil_div(cols, kLanes);
+            edge_tile(p, find_tile((int)rows, (int)vectors), kc, a, b, row, rows, jc + j, cols, vectors, mode);
+          }
+        }
+      }
+    }
+  }
+}
+
+// K = 0: +0.0, or the carry.
+static void product_empty(const Product& p) {
+  for (int64_t i = 0; i < p.m; ++i)
+    for (int64_t j = 0; j < p.n; ++j) {
+      char* c = p.c + i * p.c_row + j * p.c_col;
+      float s = p.carry ? load_f32(c, 0) : 0.0f;
+      if (p.scaled) s = mul_rn(s, p.scale);
+      store_f32(c, 0, ro::canonical(s));
+    }
+}
+
+// y = x B for up to 3 rows x, B contiguous along n: streams 8 rows of B at a time, the block sums stay in L1.
+template <int R>
+static void gemv_straight(const Product& p, int64_t n0, int64_t n1) {
+  constexpr int64_t kChunk = 1024;
+  float* sums = (float*)scratch(2, sizeof(float) * R * kChunk);
+  float* x = (float*)scratch(3, sizeof(float) * R * p.k);
+  for (int r = 0; r < R; ++r)
+    for (int64_t k = 0; k < p.k; ++k) x[r * p.k + k] = load_f32(p.a.at(r, k), 0);
+  for (int64_t jc = n0; jc < n1; jc += kChunk) {
+    const int64_t nc = min64(kChunk, n1 - jc);
+    for (int64_t pc = 0; pc < p.k; pc += kDotBlock) {
+      const int64_t end = min64(pc + kDotBlock, p.k);
+      const bool last = end == p.k;
+      const int mode = (pc > 0 || p.carry ? kAdd : 0) | (last ? kLast : 0) | (last && p.scaled ? kScale : 0);
+      for (int64_t k = pc; k < end; k += 8) {
+        const int rows = (int)min64(8, end - k);
+        const char* b = p.b.at(k, jc);
+        for (int64_t j = 0; j < nc; j += kLanes) {
+          const int lanes = (int)min64(kLanes, nc - j);
+          F s[R];
+          for (int r = 0; r < R; ++r) s[r] = k == pc ? F::set(0.0f) : F::load(sums + r * kChunk + j);
+          if (rows == 8 && lanes == kLanes) {
+#pragma GCC unroll 8
+            for (int u = 0; u < 8; ++u) {
+              const F bv = F::load(b + u * p.b.row + 4 * j);
+              for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * p.k + k + u]), bv, s[r]);
+            }
+          } else {
+            for (int u = 0; u < rows; ++u) {
+              const F bv = F::load(b + u * p.b.row + 4 * j, lanes);
+              for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * p.k + k + u]), bv, s[r]);
+            }
+          }
+          for (int r = 0; r < R; ++r) s[r].store(sums + r * kChunk + j);
+        }
+      }
+      for (int r = 0; r < R; ++r)
+        for (int64_t j = 0; j < nc; j += kLanes) {
+          const int lanes = (int)min64(kLanes, nc - j);
+          char* c = p.c + r * p.c_row + (jc + j) * 4;
+          const F sum = F::load(sums + r * kChunk + j);
+          join(mode, mode & kAdd ? F::load(c, lanes) : sum, sum, F::set(p.scale)).store(c, lanes);
+        }
+    }
+  }
+}
+
+// y = x B for up to 3 rows x, B contiguous along k (row-major weights [N, K]): kLanes rows by kLanes k transposed in registers.
+template <int R>
+static void gemv_transposed(const Product& p, int64_t n0, int64_t n1) {
+  float* x = (float*)scratch(3, sizeof(float) * R * p.k);
+  for (int r = 0; r < R; ++r)
+    for (int64_t k = 0; k < p.k; ++k) x[r * p.k + k] = load_f32(p.a.at(r, k), 0);
+  for (int64_t j = n0; j < n1; j += kLanes) {
+    const int lanes = (int)min64(kLanes, n1 - j);
+    F total[R];
+    for (int r = 0; r < R; ++r) total[r] = p.carry ? F::load(p.c + r * p.c_row + j * 4, lanes) : F::set(0.0f);
+    for (int64_t pc = 0; pc < p.k; pc += kDotBlock) {
+      const int64_t end = min64(pc + kDotBlock, p.k);
+      F s[R];
+      for (int r = 0; r < R; ++r) s[r] = F::set(0.0f);
+      for (int64_t k = pc; k < end; k += kLanes) {
+        F t[kLanes];
+        if (lanes == kLanes && k + kLanes <= end) {
+#pragma GCC unroll 16
+          for (int i = 0; i < kLanes; ++i) t[i] = F::load(p.b.at(k, j + i));
+          transpose(t);
+#pragma GCC unroll 16
+          for (int u = 0; u < kLanes; ++u)
+            for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * p.k + k + u]), t[u], s[r]);
+        } else {
+          const int n = (int)min64(kLanes, end - k);
+          for (int i = 0; i < kLanes; ++i) t[i] = i < lanes ? F::load(p.b.at(k, j + i), n) : F::set(0.0f);
+          transpose(t);
+          for (int u = 0; u < n; ++u)
+            for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * p.k + k + u]), t[u], s[r]);
+        }
+      }
+      for (int r = 0; r < R; ++r) total[r] = pc > 0 || p.carry ? add(total[r], s[r]) : s[r];
+    }
+    for (int r = 0; r < R; ++r) {
+      const F s = p.scaled ? mul(total[r], F::set(p.scale)) : total[r];
+      canonical(s).store(p.c + r * p.c_row + j * 4, lanes);
+    }
+  }
+}
+
+// Columns a gemv thread takes at least: less than ~64k multiplications are not worth a second thread.
+RO_INLINE int64_t gemv_grain(const Product& p) {
+  return max64(1, ceil_div(65536, max64(1, p.m * p.k * kLanes)));
+}
+
+static void gemv(const Product& p, int threads) {
+  const int64_t blocks = ceil_div(p.n, kLanes);
+  const bool straight = p.b.col == 4;
+  parallel_for(blocks, gemv_grain(p), threads, [&](int64_t begin, int64_t end) {
+    const int64_t n0 = begin * kLanes, n1 = min64(end * kLanes, p.n);
+    switch (p.m) {
+      case 1: return straight ? gemv_straight<1>(p, n0, n1) : gemv_transposed<1>(p, n0, n1);
+      case 2: return straight ? gemv_straight<2>(p, n0, n1) : gemv_transposed<2>(p, n0, n1);
+      default: return straight ? gemv_straight<3>(p, n0, n1) : gemv_transposed<3>(p, n0, n1);
+    }
+  });
+}
+
+// Any product, any size. The transposed problem has the same bits (a product commutes); it is taken where it fits the tiles.
+static void product(Product p, int threads) {
+  if (p.m == 0 || p.n == 0) return;
+  if (p.k == 0) return product_empty(p);
+  if (p.n < kLanes && p.m > p.n) {
+    const View a = p.b.transposed();
+    p.b = p.a.transposed();
+    p.a = a;
+    const int64_t m = p.m, row = p.c_row;
+    p.m = p.n;
+    p.n = m;
+    p.c_row = p.c_col;
+    p.c_col = row;
+  }
+  if (p.m <= 3 && p.c_col == 4) return gemv(p, threads);
+
+  // As many rows at a time as pack into 64 MiB.
+  const int64_t chunk = max64(kRows, (64 << 20) / (4 * p.k) / kRows * kRows);
+  if (p.m > chunk) {
+    for (int64_t m0 = 0; m0 < p.m; m0 += chunk) {
+      Product part = p;
+      part.a.data = p.a.at(m0, 0);
+      part.c = p.c + m0 * p.c_row;
+      part.m = min64(chunk, p.m - m0);
+      product(part, threads);
+    }
+    return;
+  }
+  const Panels panels = Panels::of(p.m);
+  float* packed = (float*)scratch(0, sizeof(float) * p.m * p.k + 64);
+  const int64_t work = p.m * p.n * p.k;
+  const int64_t workers = max64(1, min64(threads, work / 32768));
+  parallel_for(panels.count, ceil_div(32768, kRows * p.k), (int)workers, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      pack_a(p.a, panels.start(i), panels.start(i + 1) - panels.start(i), 0, p.k, packed + panels.start(i) * p.k);
+  });
+  // A grid of threads over C whose parts are nearly square; no more of them than there are panels.
+  const int64_t columns = ceil_div(p.n, kCols);
+  int64_t grid_m = 1, grid_n = 1;
+  double best = -1;
+  for (int64_t gm = 1; gm <= workers && gm <= panels.count; ++gm) {
+    const int64_t gn = min64(workers / gm, columns);
+    const double rows = (double)ceil_div(panels.count, gm) * kRows, cols = (double)ceil_div(columns, gn) * kCols;
+    const double cost = rows * cols + 16 * cols + 4 * rows;  // products, packing B in every part, reading A
+    if (best < 0 || cost < best) best = cost, grid_m = gm, grid_n = gn;
+  }
+  parallel_for(grid_m * grid_n, 1, (int)workers, [&](int64_t begin, int64_t end) {
+    for (int64_t g = begin; g < end; ++g) {
+      const int64_t gm = g / grid_n, gn = g % grid_n;
+      const int64_t n0 = columns * gn / grid_n * kCols, n1 = min64(columns * (gn + 1) / grid_n * kCols, p.n);
+      const int64_t i0 = panels.count * gm / grid_m, i1 = panels.count * (gm + 1) / grid_m;
+      if (i0 < i1 && n0 < n1) product_part(p, panels, packed, i0, i1, n0, n1);
+    }
+  });
+}
+
+// The same for every matrix of a batch; whole matrices go to the threads while there are enough of them.
+template <class Make>
+RO_INLINE void batched_product(int64_t batch, int threads, const Make& make) {
+  if (batch >= threads && batch > 1) {
+    const Product p = make(0);
+    const int64_t grain = max64(1, 65536 / max64(1, p.m * p.n * p.k));
+    parallel_for(batch, grain, threads, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) product(make(i), 1);
+    });
+  } else {
+    for (int64_t i = 0; i < batch; ++i) product(make(i), threads);
+  }
+}
+
+RO_INLINE void copy_bytes(char* to, const char* from, int64_t bytes, int threads) {
+  if (to == from) return;
+  parallel_for(bytes, 1 << 18, threads, [&](int64_t begin, int64_t end) { std::memcpy(to + begin, from + begin, end - begin); });
+}
+
+RO_KERNEL(matmul) {
+  const Tensor &a = call.in[0], &b = call.in[1], &out = call.out;
+  const int d = out.rank - 2;
+  const int64_t batch = d ? out.shape[0] : 1, m = out.shape[d], n = out.shape[d + 1];
+  const bool ta = call.params[0] != 0, tb = call.params[1] != 0;
+  const int64_t start = call.params[2], k = call.params[3] - start;
+  const int64_t depth = a.shape[ta ? d : d + 1];  // all of k; a link takes a part
+  const View va = ta ? View{nullptr, 4, 4 * m} : View{nullptr, 4 * depth, 4};
+  const View vb = tb ? View{nullptr, 4, 4 * depth} : View{nullptr, 4 * n, 4};
+  const bool carry = call.inputs > 2;
+  if (carry) copy_bytes((char*)out.data, (const char*)call.in[2].data, 4 * element_count(out), call.threads);
+  batched_product(batch, call.threads, [&](int64_t i) {
+    Product p{va, vb, m, n, k, (char*)out.data + 4 * i * m * n, 4 * n, 4, carry, false, 1.0f};
+    p.a.data = (const char*)a.data + 4 * i * m * depth + start * va.col;
+    p.b.data = (const char*)b.data + 4 * i * depth * n + start * vb.row;
+    return p;
+  });
+}
+
+}  // namespace RO_ISA
+}  // namespace ro
