@@ -119,6 +119,7 @@ class Advanced(_Event):
     rest: int
     node_a: bytes
     node_b: bytes
+    siblings: tuple[bytes, ...]
     children: tuple[bytes, ...]
     time: int
 

@@ -57,7 +57,10 @@ class Stage(Enum):
 
 @dataclass(frozen=True)
 class Move:
-    """One accepted `open` or `advance` at a level: who made it, how deep, where it led, what it published."""
+    """One accepted `open` or `advance` at a level: who made it, how deep, where it led, what it proved and published.
+
+    `siblings` are those of the divergence proof (none for `open`).
+    """
 
     side: Side
     m: int
@@ -65,6 +68,7 @@ class Move:
     rest: int
     node_a: bytes
     node_b: bytes
+    siblings: tuple[bytes, ...]
     children: tuple[bytes, ...]
     time: int
     meta: Meta
@@ -614,7 +618,7 @@ def _at(match: MatchState, **changes: Any) -> MatchState:
 def _opened(state: ChainState, event: ev.Opened) -> MatchState:
     match = _live(state, event, Phase.OPEN)
     move = Move(
-        Side.A, 0, match.position, match.rest, match.node_a, match.node_b, event.children, event.time, event.meta
+        Side.A, 0, match.position, match.rest, match.node_a, match.node_b, (), event.children, event.time, event.meta
     )
     match = _charge(state, match, Side.A, event.time)
     return _at(replace(match, phase=Phase.MOVE, turn=Side.B), moves=(*match.at.moves, move))
@@ -629,6 +633,7 @@ def _advanced(state: ChainState, event: ev.Advanced) -> MatchState:
         event.rest,
         event.node_a,
         event.node_b,
+        event.siblings,
         event.children,
         event.time,
         event.meta,
