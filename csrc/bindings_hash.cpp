@@ -115,11 +115,7 @@ nb::list tree_levels(const Hashes& leaves, int height, int threads, const std::o
     nb::gil_scoped_release release;
     add_parents(lanes, levels, leaves.data(), count, height, threads);
   }
-  nb::list arrays = to_list(std::move(levels));
-  nb::list all;
-  all.append(nb::cast(leaves));
-  for (nb::handle level : arrays) all.append(level);
-  return all;
+  return to_list(std::move(levels));
 }
 
 nb::bytes zero_root(int height) {
@@ -150,7 +146,7 @@ void bind_hash(nb::module_& m) {
   m.def("tensor_levels", &tensor_levels, "buffer"_a, "threads"_a, "isa"_a = nb::none(),
         "The real nodes of the tile tree, leaves first: a list of uint8 arrays (n, 32).");
   m.def("tree_levels", &tree_levels, "leaves"_a, "height"_a, "threads"_a, "isa"_a = nb::none(),
-        "The real nodes of a tree over leaves (n, 32), leaves first: height + 1 uint8 arrays; missing leaves are ZERO.");
+        "The real nodes above leaves (n, 32), bottom-up: `height` uint8 arrays (n, 32); missing leaves are ZERO.");
   m.def("zero_root", &zero_root, "height"_a, "Root of a tree of that height (0 to 64) without leaves.");
   m.def("byte_view", &byte_view, "buffer"_a, "A read-only uint8 array over a contiguous CPU buffer's own memory.");
   m.def("hash_isas", &hash_isas, "Instruction sets for hashing that this machine runs, best first.");
