@@ -6,6 +6,9 @@
 #include "registry.h"
 #include "simd.h"
 #include "matmul.h"
+#if __has_include("functions.h")
+#include "reduce.h"
+#endif
 #if __has_include("pointwise.h")
 #include "pointwise.h"
 #endif

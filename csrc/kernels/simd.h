@@ -8,7 +8,7 @@
 //   I  add sub and_ or_ xor_ andnot(a, b) = ~a & b, shl<n> shr<n> (arithmetic) shr_logical<n>    lt gt eq -> M    min max
 //   F <-> I  bits_of, float_of (same bits), to_float (RNE), to_int (truncates; valid for |x| < 2^31)
 //   M  and_ or_ not_ any all none
-//   transpose(F[kLanes])    not in the scalar unit
+//   transpose(F[kLanes]) tree(F) -> float    not in the scalar unit
 //   F::set F::bits F::load F::load(p, n) x.store(p) x.store(p, n)    n lanes from lane 0 (0 <= n <= kLanes), other lanes load +0
 #pragma once
 #include <cstdint>
@@ -128,6 +128,14 @@ RO_OP void transpose(F (&r)[16]) {
   }
 }
 
+// The fold h = 8, 4, 2, 1: lane_j = add(lane_j, lane_(j+h)); lane 0.
+RO_OP float tree(F a) {
+  const __m256 b = _mm256_add_ps(_mm512_castps512_ps256(a.v), _mm512_extractf32x8_ps(a.v, 1));
+  const __m128 c = _mm_add_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
+  const __m128 d = _mm_add_ps(c, _mm_movehl_ps(c, c));
+  return _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)));
+}
+
 #elif defined(RO_ISA_AVX2)
 
 constexpr Isa kIsa = kAvx2;
@@ -227,6 +235,13 @@ RO_OP void transpose(F (&r)[8]) {
   }
 }
 
+// The fold h = 4, 2, 1: lane_j = add(lane_j, lane_(j+h)); lane 0.
+RO_OP float tree(F a) {
+  const __m128 c = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
+  const __m128 d = _mm_add_ps(c, _mm_movehl_ps(c, c));
+  return _mm_cvtss_f32(_mm_add_ss(d, _mm_movehdup_ps(d)));
+}
+
 #elif defined(RO_ISA_NEON)
 
 constexpr Isa kIsa = kNeon;
@@ -324,6 +339,12 @@ RO_OP void transpose(F (&r)[4]) {
   r[1].v = vcombine_f32(vget_low_f32(a.val[1]), vget_low_f32(b.val[1]));
   r[2].v = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
   r[3].v = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
+}
+
+// The fold h = 2, 1: lane_j = add(lane_j, lane_(j+h)); lane 0.
+RO_OP float tree(F a) {
+  const float32x2_t c = vadd_f32(vget_low_f32(a.v), vget_high_f32(a.v));
+  return vget_lane_f32(c, 0) + vget_lane_f32(c, 1);
 }
 
 #elif defined(RO_ISA_SCALAR)
