@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "kernels/fpenv.h"
+#include "kernels/plan.h"
 #include "kernels/registry.h"
 
 namespace nb = nanobind;
@@ -149,6 +150,43 @@ uint64_t element(const std::string& op, const Shape& params, const std::vector<u
   return reference(call, index);
 }
 
+using OperandArg = std::tuple<int, int64_t, int, Shape>;
+using StepArg = std::tuple<std::string, Shape, std::vector<uint64_t>, std::vector<OperandArg>, std::vector<OperandArg>, bool>;
+
+void make_plan(ro::Plan* self, const std::vector<StepArg>& steps, int64_t arena_bytes, const std::optional<std::string>& isa) {
+  const auto operand = [](const OperandArg& arg, const std::string& what) {
+    const auto& [place, index, dtype, shape] = arg;
+    if (place < 0 || place > 4) throw nb::value_error((what + " has the unknown place " + std::to_string(place)).c_str());
+    return ro::Operand{(ro::Place)place, index, make_tensor(nullptr, dtype, shape, what)};
+  };
+  std::vector<ro::PlanStep> made;
+  for (const auto& [op, params, literals, inputs, outputs, in_place] : steps) {
+    ro::PlanStep step{op, params, literals, {}, {}, in_place};
+    for (const OperandArg& arg : inputs) step.inputs.push_back(operand(arg, "an input of " + op));
+    for (const OperandArg& arg : outputs) step.outputs.push_back(operand(arg, "an output of " + op));
+    made.push_back(std::move(step));
+  }
+  new (self) ro::Plan(std::move(made), arena_bytes, parse_isa(isa));
+}
+
+void run_plan(ro::Plan& plan, const std::vector<nb::object>& state, const std::vector<nb::object>& batch,
+              const std::vector<nb::object>& constants, const std::vector<nb::object>& new_state, int threads) {
+  std::vector<Buffer> buffers;
+  buffers.reserve(state.size() + batch.size() + constants.size() + new_state.size());
+  const auto memory = [&](const std::vector<nb::object>& objects, bool writable, const char* what) {
+    std::vector<ro::Memory> list;
+    for (const nb::object& object : objects) {
+      buffers.emplace_back(object, writable, what);
+      list.push_back({buffers.back().data(), buffers.back().size()});
+    }
+    return list;
+  };
+  const auto s = memory(state, false, "a state tensor"), b = memory(batch, false, "a batch tensor");
+  const auto c = memory(constants, false, "a constant"), n = memory(new_state, true, "a new state tensor");
+  nb::gil_scoped_release released;
+  plan.run(s, b, c, n, threads < 1 ? 1 : threads);
+}
+
 }  // namespace
 
 void bind_kernels(nb::module_& m) {
@@ -171,4 +209,22 @@ void bind_kernels(nb::module_& m) {
         "Run the fused kernel of a group of nodes: the group's outer inputs to its outputs. Same bits as the nodes one by one.");
   m.def("element", &element, "op"_a, "params"_a, "literals"_a, "inputs"_a, "out_dtype"_a, "out_shape"_a, "index"_a,
         "The reference: the bit pattern of one output element (row-major index) by the operator's definition.");
+  nb::class_<ro::Plan>(m, "Plan",
+                       "A program compiled to kernel calls.\n\n"
+                       "Plan(steps, arena_bytes, isa): steps is a list of (op, params, literals, inputs, outputs, in_place).\n"
+                       "  op        an operator, or a fused group (fused()), whose outputs then are several\n"
+                       "  params    list of int64; literals: list of uint64 patterns\n"
+                       "  inputs    list of (place, index, dtype code, shape); place: 0 state, 1 batch, 2 constant (the kinds of a ref),\n"
+                       "            3 the arena (index = byte offset; multiples of 64 are fastest), 4 new state (written by an earlier step)\n"
+                       "  outputs   the same with place 3 or 4\n"
+                       "  in_place  the operator allows its output exactly on an input of the same size; otherwise an overlap is refused\n"
+                       "Raises ValueError for an unknown operator, an operand outside the arena, an overlap, a size used two ways.")
+      .def("__init__", &make_plan, "steps"_a, "arena_bytes"_a, "isa"_a.none() = nb::none())
+      .def("run", &run_plan, "state"_a, "batch"_a, "constants"_a, "new_state"_a, "threads"_a,
+           "Run all steps. Four lists of C-contiguous buffers by index; only those that a step uses need the right size, lists may be\n"
+           "shorter or longer than what is used. new_state[j] may be the buffer of state[i] (a donation): ValueError if a step\n"
+           "would read the old value after the new one is written. Intermediate tensors live in the arena, which is allocated at the first\n"
+           "run and kept. The GIL is released; runs of one plan wait for each other. Slots that no step writes are not touched.")
+      .def_prop_ro("arena_bytes", &ro::Plan::arena_bytes)
+      .def("__len__", &ro::Plan::size);
 }
