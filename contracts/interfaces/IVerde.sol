@@ -260,11 +260,13 @@ interface IVerde {
         bytes32 rootA;
         /// The agreed state root before what is disputed.
         bytes32 preState;
-        uint64 taskId;
+        /// Wide, so that all that changes with a verb lies in the next slot.
+        uint128 taskId;
         uint32 indexA;
         uint32 indexB;
         /// First step of the disputed segment, from level Operators on the disputed step.
         uint40 step;
+        Outcome outcome;
         /// Index of nodeA and nodeB at their height.
         uint40 position;
         /// Instant at which the due side (or the referee) became due.
@@ -276,11 +278,10 @@ interface IVerde {
         uint16 verbs;
         Level level;
         Phase phase;
-        /// The due side in phase Move.
+        /// The due side, in the phases that have one.
         Side turn;
         /// Height of nodeA and nodeB in the level's tree; at a post the height of the tree that is posted.
         uint8 rest;
-        Outcome outcome;
     }
 
     /// @notice A leaf with its siblings, bottom-up.

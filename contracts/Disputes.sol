@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: MIT
+pragma solidity ^0.8.37;
+
+import {IVerde} from "./interfaces/IVerde.sol";
+import {Question} from "./interfaces/IReferee.sol";
+import {Vault} from "./Vault.sol";
+import {ClaimQueue} from "./libraries/ClaimQueue.sol";
+import {Clock} from "./libraries/Clock.sol";
+import {Divergence} from "./libraries/Divergence.sol";
+import {Merkle} from "./libraries/Merkle.sol";
+import {Programs} from "./libraries/Programs.sol";
+import {Unpack} from "./libraries/Unpack.sol";
+
+/// @title Matches
+/// @notice Two different claims are driven down to the first checkpoint, the first step and the first operator on which they differ.
+/// docs/spec/game.md, sections 2 and 3.
+/// @dev At every instant of a live match exactly one class of call is enabled: the due side's response (or the verdict), or `timeout`.
+abstract contract Disputes is Vault {
+    mapping(uint256 taskId => Task) internal _tasks;
+    mapping(uint256 taskId => mapping(uint256 index => Participant)) internal _participants;
+    mapping(uint256 taskId => mapping(uint256 claimId => Claim)) internal _claims;
+    mapping(uint256 matchId => Match) internal _matches;
+
+    /// @inheritdoc IVerde
+    uint256 public matchCount;
+
+    // ---------------------------------------------------------------- Pairing
+
+    /// @inheritdoc IVerde
+    function pair(uint256 taskId) external returns (uint256 matchId) {
+        Task storage task = _liveTask(taskId);
+        Clock.requireFrom(task.revealDeadline);
+        (uint32 first, uint32 second) = ClaimQueue.takePair(taskId, task, _claims[taskId], _participants[taskId]);
+        (uint32 indexA, uint32 indexB) = first < second ? (first, second) : (second, first);
+        matchId = ++matchCount;
+        ++task.liveMatches;
+
+        bytes32 rootA = _claims[taskId][_participants[taskId][indexA].claimId].root;
+        uint256 height = Merkle.height(_checkpoints(task));
+        Match storage game = _matches[matchId];
+        game.nodeA = rootA;
+        game.nodeB = _claims[taskId][_participants[taskId][indexB].claimId].root;
+        game.rootA = rootA;
+        game.preState = task.initialStateRoot;
+        game.taskId = uint128(taskId);
+        game.indexA = indexA;
+        game.indexB = indexB;
+        game.since = uint40(block.timestamp);
+        game.clockA = task.allowance;
+        game.clockB = task.allowance;
+        game.phase = Phase.Open;
+        game.rest = uint8(height);
+        emit Paired(taskId, matchId, indexA, indexB, uint40(block.timestamp));
+        if (height == 0) _descend(matchId, game, task);
+    }
+
+    // ---------------------------------------------------------------- Moves
+
+    /// @inheritdoc IVerde
+    function open(uint256 matchId, bytes32[] calldata children) external {
+        (Match storage game, Task storage task) = _liveMatch(matchId);
+        _requirePhase(game, Phase.Open);
+        _respond(game, task, Side.A);
+        Merkle.verifyChildren(game.nodeA, _stride(task, game.rest), children);
+        game.phase = Phase.Move;
+        game.turn = Side.B;
+        emit Opened(matchId, children, uint40(block.timestamp));
+    }
+
+    /// @inheritdoc IVerde
+    function advance(
+        uint256 matchId,
+        uint8 m,
+        uint64 index,
+        bytes32 a,
+        bytes32 b,
+        bytes32[] calldata siblings,
+        bytes32[] calldata children,
+        Opening calldata pre
+    ) external {
+        (Match storage game, Task storage task) = _liveMatch(matchId);
+        Phase phase = game.phase;
+        if (phase != Phase.Move && phase != Phase.Open) revert WrongPhase(phase);
+        Side mover = game.turn;
+        _respond(game, task, mover);
+
+        uint8 rest = game.rest;
+        if (m != rest && (phase == Phase.Open || m != _stride(task, rest))) revert WrongDepth(m, rest);
+        Divergence.verify(game.nodeA, game.nodeB, m, index, a, b, siblings);
+        rest -= m;
+        uint40 position = uint40((uint256(game.position) << m) | index);
+        game.nodeA = a;
+        game.nodeB = b;
+        game.position = position;
+        game.rest = rest;
+        emit Advanced(matchId, mover, m, position, rest, a, b, children, uint40(block.timestamp));
+
+        if (rest == 0) {
+            Merkle.requireLength(children.length, 0);
+            _close(matchId, game, task, pre);
+        } else {
+            Merkle.verifyChildren(mover == Side.A ? a : b, _stride(task, rest), children);
+            _requireEmpty(pre);
+            game.turn = mover == Side.A ? Side.B : Side.A;
+        }
+    }
+
+    /// @inheritdoc IVerde
+    function post(uint256 matchId, bytes32 root, bytes32[] calldata proof) external {
+        (Match storage game, Task storage task) = _liveMatch(matchId);
+        Phase phase = game.phase;
+        if (phase != Phase.PostA && phase != Phase.PostB) revert WrongPhase(phase);
+        Clock.requireInTime(block.timestamp - game.since, task.buildWindow);
+        Side side = game.turn;
+        address poster = _participants[game.taskId][side == Side.A ? game.indexA : game.indexB].account;
+        _requireSender(poster);
+        // A post is bound to the claim by its last real leaf, which is the poster's side of the level above.
+        Merkle.verify(root, side == Side.A ? game.nodeA : game.nodeB, _leaves(game, task) - 1, game.rest, proof);
+        _count(game);
+        emit Posted(matchId, side, root, uint40(block.timestamp));
+
+        if (side == Side.A) {
+            game.rootA = root;
+            game.phase = Phase.PostB;
+            game.turn = Side.B;
+        } else {
+            game.nodeA = game.rootA;
+            game.nodeB = root;
+            game.phase = Phase.Open;
+            game.turn = Side.A;
+            if (game.rest == 0) _descend(matchId, game, task);
+        }
+    }
+
+    // ---------------------------------------------------------------- Judgement
+
+    /// @inheritdoc IVerde
+    function hashNode(
+        uint256 matchId,
+        ProgramHeader calldata header,
+        Node calldata node,
+        bytes32[] calldata nodeProof,
+        HashInput calldata left,
+        HashInput calldata right
+    ) external {
+        (Match storage game, Task storage task) = _liveMatch(matchId);
+        _requirePhase(game, Phase.HashNode);
+        _respond(game, task, Side.A);
+        Programs.Context memory context = Programs.Context({
+            traceRoot: game.rootA,
+            node: game.position,
+            preState: game.preState,
+            dataRoot: task.dataRoot,
+            batchCount: task.batchCount,
+            step: game.step
+        });
+        bytes32 outputRoot = Programs.hashNode(task.programRoot, context, header, node, nodeProof, left, right);
+        emit Judged(matchId, true, outputRoot, uint40(block.timestamp));
+        _end(matchId, game, task, _compare(game, outputRoot), Reason.HashNode);
+    }
+
+    /// @inheritdoc IVerde
+    function judge(uint256 matchId, bytes calldata evidence) external {
+        (Match storage game, Task storage task) = _liveMatch(matchId);
+        _requirePhase(game, Phase.Referee);
+        Clock.requireInTime(block.timestamp - game.since, task.refereeWindow);
+        // SAFETY: a view function is called with STATICCALL, so the referee can change nothing, here or elsewhere.
+        (bool available, bytes32 outputRoot) = task.referee.judge(_question(matchId, game, task), evidence);
+        _count(game);
+        emit Judged(matchId, available, outputRoot, uint40(block.timestamp));
+        if (available) _end(matchId, game, task, _compare(game, outputRoot), Reason.Verdict);
+        else _end(matchId, game, task, Outcome.BothLose, Reason.Unavailable);
+    }
+
+    /// @inheritdoc IVerde
+    function timeout(uint256 matchId) external {
+        (Match storage game, Task storage task) = _liveMatch(matchId);
+        if (game.phase == Phase.Done) revert WrongPhase(Phase.Done);
+        Clock.requireOver(block.timestamp - game.since, _limit(game, task));
+        if (game.phase == Phase.Referee) {
+            _end(matchId, game, task, Outcome.Void, Reason.Silence);
+            _void(game.taskId, task);
+        } else {
+            _end(matchId, game, task, game.turn == Side.A ? Outcome.BWins : Outcome.AWins, Reason.Timeout);
+        }
+    }
+
+    // ---------------------------------------------------------------- Views
+
+    /// @inheritdoc IVerde
+    function getMatch(uint256 matchId) external view returns (Match memory) {
+        Match storage stored = _matches[matchId];
+        uint256 slot;
+        assembly ("memory-safe") {
+            slot := stored.slot
+        }
+        Unpack.returnStruct(slot, hex"202020201004040501050505050201010101");
+    }
+
+    /// @inheritdoc IVerde
+    function timeLimit(uint256 matchId) external view returns (uint256 since, uint256 limit) {
+        Match storage game = _matches[matchId];
+        Task storage task = _tasks[game.taskId];
+        if (task.status == Status.Live && game.phase != Phase.Done) return (game.since, _limit(game, task));
+    }
+
+    /// @inheritdoc IVerde
+    function maxVerbs(uint64 steps, uint64 interval, uint32 nodes, uint8 arityBits)
+        public
+        pure
+        returns (uint256 verbs)
+    {
+        if (interval == 0) revert InvalidParameter("interval");
+        if (arityBits == 0) revert InvalidParameter("arityBits");
+        verbs = _levelVerbs((uint256(steps) + interval - 1) / interval, arityBits);
+        if (interval > 1) verbs += 2 + _levelVerbs(interval, arityBits);
+        verbs += 2 + _levelVerbs(nodes, arityBits);
+        verbs += 1; // the judgement
+    }
+
+    // ---------------------------------------------------------------- Internals
+
+    function _liveTask(uint256 taskId) internal view returns (Task storage task) {
+        task = _task(taskId);
+        _requireStatus(task, Status.Live);
+    }
+
+    function _task(uint256 taskId) internal view returns (Task storage task) {
+        task = _tasks[taskId];
+        if (task.status == Status.None) revert UnknownTask(taskId);
+    }
+
+    /// @dev The match may be done; every caller checks the phase.
+    function _liveMatch(uint256 matchId) private view returns (Match storage game, Task storage task) {
+        game = _matches[matchId];
+        if (game.phase == Phase.None) revert UnknownMatch(matchId);
+        task = _tasks[game.taskId];
+        // A match that is done says so, whatever became of its task.
+        if (game.phase != Phase.Done) _requireStatus(task, Status.Live);
+    }
+
+    function _requirePhase(Match storage game, Phase phase) private view {
+        if (game.phase != phase) revert WrongPhase(game.phase);
+    }
+
+    function _requireStatus(Task storage task, Status status) internal view {
+        if (task.status != status) revert WrongStatus(task.status);
+    }
+
+    function _requireSender(address expected) internal view {
+        if (msg.sender != expected) revert WrongSender(msg.sender, expected);
+    }
+
+    /// @dev Counts a verb and starts the next clock.
+    function _count(Match storage game) private {
+        ++game.verbs;
+        game.since = uint40(block.timestamp);
+    }
+
+    /// @dev Charges a response to the chess clock of `side`.
+    function _respond(Match storage game, Task storage task, Side side) private {
+        uint256 elapsed = block.timestamp - game.since;
+        if (side == Side.A) game.clockA = Clock.spend(game.clockA, elapsed, task.grace);
+        else game.clockB = Clock.spend(game.clockB, elapsed, task.grace);
+        _count(game);
+    }
+
+    /// @dev Time that the current phase has, from `since` on.
+    function _limit(Match storage game, Task storage task) private view returns (uint256) {
+        Phase phase = game.phase;
+        if (phase == Phase.PostA || phase == Phase.PostB) return task.buildWindow;
+        if (phase == Phase.Referee) return task.refereeWindow;
+        return game.turn == Side.A ? game.clockA : game.clockB;
+    }
+
+    /// @dev Levels that one move goes down.
+    function _stride(Task storage task, uint256 rest) private view returns (uint256) {
+        uint256 bits = task.arityBits;
+        return bits < rest ? bits : rest;
+    }
+
+    function _checkpoints(Task storage task) internal view returns (uint256) {
+        return (uint256(task.steps) + task.interval - 1) / task.interval;
+    }
+
+    /// @dev Real leaves of the level's tree.
+    function _leaves(Match storage game, Task storage task) private view returns (uint256) {
+        if (game.level == Level.Checkpoints) return _checkpoints(task);
+        if (game.level == Level.Operators) return task.nodes;
+        return _segment(task, game.step);
+    }
+
+    /// @dev Steps of the segment that begins with step `first`.
+    function _segment(Task storage task, uint256 first) private view returns (uint256) {
+        uint256 interval = task.interval;
+        uint256 left = task.steps - first;
+        return interval < left ? interval : left;
+    }
+
+    /// @dev Verbs of a level of `n` leaves: the opening and the moves.
+    function _levelVerbs(uint256 n, uint256 arityBits) private pure returns (uint256) {
+        uint256 height = Merkle.height(n);
+        return height == 0 ? 0 : 1 + (height + arityBits - 1) / arityBits;
+    }
+
+    function _requireEmpty(Opening calldata pre) private pure {
+        if (pre.value != 0 || pre.proof.length != 0) revert UnexpectedOpening(pre.value, pre.proof.length);
+    }
+
+    /// @dev Closes the level at the leaf pair (nodeA, nodeB) after a divergence proof.
+    function _close(uint256 matchId, Match storage game, Task storage task, Opening calldata pre) private {
+        uint256 leaves = _leaves(game, task);
+        uint256 position = game.position;
+        if (position >= leaves) {
+            // Nothing is computed for a missing leaf: it is zero.
+            _requireEmpty(pre);
+            _end(matchId, game, task, _compare(game, 0), Reason.Padding);
+            return;
+        }
+        if (position > 0 && game.level != Level.Operators) {
+            Merkle.verify(game.rootA, pre.value, position - 1, Merkle.height(leaves), pre.proof);
+            game.preState = pre.value;
+        } else {
+            _requireEmpty(pre);
+        }
+        _descend(matchId, game, task);
+    }
+
+    /// @dev From the closed level to what comes next; `position` is the first differing leaf, and a real one.
+    function _descend(uint256 matchId, Match storage game, Task storage task) private {
+        Level closed = game.level;
+        uint40 position = game.position;
+        Level level = Level.Operators;
+        Phase phase = Phase.PostA;
+        uint40 step = game.step;
+        if (closed == Level.Operators) {
+            phase = position < task.computeNodes ? Phase.Referee : Phase.HashNode;
+        } else {
+            if (closed == Level.Checkpoints) {
+                step = uint40(position * task.interval);
+                if (_segment(task, step) > 1) level = Level.Steps;
+            } else {
+                step += position;
+            }
+            game.step = step;
+            game.level = level;
+            game.position = 0;
+            game.rest = uint8(Merkle.height(_leaves(game, task)));
+        }
+        game.phase = phase;
+        game.turn = Side.A;
+        emit LevelClosed(matchId, closed, position, game.preState, step, level, phase);
+    }
+
+    /// @dev Who holds the true root?
+    function _compare(Match storage game, bytes32 truth) private view returns (Outcome) {
+        if (game.nodeA == truth) return Outcome.AWins;
+        if (game.nodeB == truth) return Outcome.BWins;
+        return Outcome.BothLose;
+    }
+
+    function _question(uint256 matchId, Match storage game, Task storage task) private view returns (Question memory) {
+        return Question({
+            verde: address(this),
+            taskId: game.taskId,
+            matchId: matchId,
+            programRoot: task.programRoot,
+            dataRoot: task.dataRoot,
+            batchCount: task.batchCount,
+            preState: game.preState,
+            step: game.step,
+            node: uint32(game.position),
+            traceRoot: game.rootA,
+            rootA: game.nodeA,
+            rootB: game.nodeB,
+            configHash: task.configHash
+        });
+    }
+
+    /// @dev Ends a match: the loser is out, its bond pays the winner and burns, the winner waits for its next match.
+    function _end(uint256 matchId, Match storage game, Task storage task, Outcome outcome, Reason reason) private {
+        game.phase = Phase.Done;
+        game.outcome = outcome;
+        --task.liveMatches;
+        uint256 taskId = game.taskId;
+        uint256 paid;
+        uint256 burned;
+        address winner;
+        if (outcome == Outcome.BothLose) {
+            burned = 2 * uint256(task.bond);
+            _lose(taskId, task, game.indexA);
+            _lose(taskId, task, game.indexB);
+        } else if (outcome != Outcome.Void) {
+            (uint32 winning, uint32 losing) =
+                outcome == Outcome.AWins ? (game.indexA, game.indexB) : (game.indexB, game.indexA);
+            // INVARIANT: at most half a bond, by the check at the task's creation.
+            paid = uint256(task.verbFee) * game.verbs + task.bounty;
+            burned = task.bond - paid;
+            winner = _participants[taskId][winning].account;
+            _lose(taskId, task, losing);
+            ClaimQueue.push(task, _claims[taskId], _participants[taskId], winning);
+        }
+        emit MatchEnded(taskId, matchId, outcome, reason, paid, burned, uint40(block.timestamp));
+        _credit(winner, paid);
+        _credit(BURN, burned);
+    }
+
+    function _lose(uint256 taskId, Task storage task, uint32 index) private {
+        _participants[taskId][index].standing = Standing.Lost;
+        if (index < task.committed) --task.survivingSeats;
+    }
+
+    /// @dev The referee was silent: nobody is to blame, and nobody may take the work for free.
+    function _void(uint256 taskId, Task storage task) private {
+        _endTask(task, Status.Voided);
+        emit Voided(taskId, uint40(block.timestamp));
+        _credit(BURN, uint256(task.reward) * task.seats + _forfeited(task));
+    }
+
+    function _endTask(Task storage task, Status status) internal {
+        task.status = status;
+        task.endedAt = uint40(block.timestamp);
+    }
+
+    /// @dev Bonds of the seats that did not reveal.
+    function _forfeited(Task storage task) internal view returns (uint256) {
+        return uint256(task.bond) * (task.committed - task.revealed);
+    }
+}
