@@ -140,14 +140,15 @@ std::vector<std::string> hash_isas() {
 }  // namespace
 
 void bind_hash(nb::module_& m) {
-  m.def("keccak256", &keccak256, "data"_a, "Ethereum's keccak-256 of a contiguous buffer's bytes.");
-  m.def("tensor_root", &tensor_root, "buffer"_a, "threads"_a, "isa"_a = nb::none(),
+  // noconvert: nothing is copied behind the caller's back.
+  m.def("keccak256", &keccak256, "data"_a.noconvert(), "Ethereum's keccak-256 of a contiguous buffer's bytes.");
+  m.def("tensor_root", &tensor_root, "buffer"_a.noconvert(), "threads"_a, "isa"_a = nb::none(),
         "Root of the tile tree of a contiguous CPU buffer (docs/spec/commitments.md, Tensor).");
-  m.def("tensor_levels", &tensor_levels, "buffer"_a, "threads"_a, "isa"_a = nb::none(),
+  m.def("tensor_levels", &tensor_levels, "buffer"_a.noconvert(), "threads"_a, "isa"_a = nb::none(),
         "The real nodes of the tile tree, leaves first: a list of uint8 arrays (n, 32).");
-  m.def("tree_levels", &tree_levels, "leaves"_a, "height"_a, "threads"_a, "isa"_a = nb::none(),
+  m.def("tree_levels", &tree_levels, "leaves"_a.noconvert(), "height"_a, "threads"_a, "isa"_a = nb::none(),
         "The real nodes above leaves (n, 32), bottom-up: `height` uint8 arrays (n, 32); missing leaves are ZERO.");
   m.def("zero_root", &zero_root, "height"_a, "Root of a tree of that height (0 to 64) without leaves.");
-  m.def("byte_view", &byte_view, "buffer"_a, "A read-only uint8 array over a contiguous CPU buffer's own memory.");
+  m.def("byte_view", &byte_view, "buffer"_a.noconvert(), "A read-only uint8 array over a contiguous CPU buffer's own memory.");
   m.def("hash_isas", &hash_isas, "Instruction sets for hashing that this machine runs, best first.");
 }

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -242,39 +242,12 @@ def trace_tree(output_roots: Sequence[bytes] | Hashes) -> Tree:
     return _non_empty("trace", "node", output_roots)
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
-    """What a hash node reads: the new root of a slot, the output root of an earlier hash node, or ZERO (index 0)."""
-
-    kind: Literal["slot", "hash", "zero"]
-    index: int
-
-
-@dataclass(frozen=True, slots=True)
-class HashNode:
-    """An inner node of the new state's tree: its output root is keccak256(left || right)."""
-
-    left: Operand
-    right: Operand
-
-
-def hash_nodes(slots: int) -> list[HashNode]:
-    """The hash nodes of a state of `slots` slots, in trace order: bottom-up, left to right, the last one is the root.
-
-    `2^h - 1` of them with `h = max(1, height(slots))`, those over missing slots included.
-    """
-    h = max(1, height(slots))
-    nodes: list[HashNode] = []
-    below = [Operand("slot", i) if i < slots else Operand("zero", 0) for i in range(1 << h)]
-    while len(below) > 1:
-        first = len(nodes)
-        nodes += [HashNode(below[i], below[i + 1]) for i in range(0, len(below), 2)]
-        below = [Operand("hash", i) for i in range(first, len(nodes))]
-    return nodes
-
-
 def hash_node_roots(slot_roots: Sequence[bytes] | Hashes) -> Hashes:
-    """The output roots of `hash_nodes(len(slot_roots))`, a uint8 array (2^h - 1, 32), the state root last."""
+    """The output roots of the hash nodes of a trace whose new state has these slot roots, in trace order.
+
+    A uint8 array (2^h - 1, 32) with `h = max(1, height(slots))`: the inner nodes of the state tree, those over missing
+    slots included, bottom-up and left to right; the last row is the state root.
+    """
     tree = state_tree(slot_roots)
     nodes = [tree.node(level, i) for level in range(1, tree.height + 1) for i in range(1 << (tree.height - level))]
     return _hash_array(nodes)
