@@ -1,0 +1,112 @@
+"""The command `verde`.
+
+Data goes to stdout, messages to stderr. Exit codes: 0 ok, 1 failure, 2 bad input or usage, 3 chain or RPC,
+4 verification mismatch. Expected errors (`VerdeError`, `RepopsError`) print one line, never a traceback.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from node.demo.options import CHEATS, DEFAULT_CHEAT, DemoOptions
+from node.errors import VerdeError
+from repops.errors import CommitmentError, RepopsError
+
+EXIT_FAILURE, EXIT_USAGE, EXIT_MISMATCH = 1, 2, 4
+
+app = typer.Typer(
+    name="verde",
+    help="Verifies machine-learning programs by refereed delegation on a smart contract.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+program_app = typer.Typer(help="Programs: captured training steps.", no_args_is_help=True)
+app.add_typer(program_app, name="program")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else.")]
+
+
+@app.callback()
+def _root() -> None:
+    """Verifies machine-learning programs by refereed delegation on a smart contract."""
+
+
+@program_app.command("inspect")
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A program directory, as Program.save writes it.")],
+    as_json: Json = False,
+) -> None:
+    """Show a program's nodes, operators, slots, sizes and root, after checking all of them."""
+    import repops
+    from node.program_view import print_program
+
+    description = repops.graph.describe(repops.Program.load(path))
+    if as_json:
+        print(json.dumps(description, indent=2, sort_keys=True))
+    else:
+        print_program(description, Console())
+
+
+@app.command("demo")
+def demo(
+    providers: Annotated[int, typer.Option(min=2, max=16, help="How many providers take part.")] = 3,
+    cheat: Annotated[
+        str, typer.Option(metavar="KIND", help=f"What the dishonest side does: none, {', '.join(CHEATS)}.")
+    ] = DEFAULT_CHEAT,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Model, batches, keys, and what the liar picks.")] = 0,
+    steps: Annotated[int, typer.Option(min=2, max=10_000, help="Training steps.")] = 200,
+    interval: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 20,
+    cheat_step: Annotated[int | None, typer.Option(min=0, help="flip-bit: the step. Default: by seed.")] = None,
+    cheat_node: Annotated[int | None, typer.Option(min=0, help="flip-bit: the node. Default: by seed.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, max=256, help="Threads a provider. Default: all cores.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train a small transformer on digits, on an embedded chain, with a liar among the providers."""
+    from node.demo.session import run_demo
+
+    options = DemoOptions(
+        providers=providers,
+        cheat=cheat,
+        seed=seed,
+        steps=steps,
+        interval=interval,
+        cheat_step=cheat_step,
+        cheat_node=cheat_node,
+        threads=threads,
+    )
+    report = run_demo(options, quiet=as_json)
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2))
+    if not report.honest_won:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `verde`. Exits; never returns a traceback for an expected error."""
+    try:
+        app(args=arguments, prog_name="verde")
+    except VerdeError as error:
+        _fail(error, error.exit_code)
+    except CommitmentError as error:
+        _fail(error, EXIT_MISMATCH)
+    except RepopsError as error:
+        _fail(error, EXIT_USAGE)
+    except KeyboardInterrupt:
+        print("verde: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(error: Exception, code: int) -> None:
+    print(f"verde: {error}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()
