@@ -70,6 +70,12 @@ Operator::Operator(const char* name, Launch launch, bool tuned) {
 
 }  // namespace ro::cuda
 
+// The scalar instantiation of the vector types, and the reference on top of it, with every definition compiled for the device.
+#define RO_ISA cuda_scalar
+#define RO_ISA_SCALAR
+#include "kernels/prim.h"
+#include "kernels/simd.h"
+#include "kernels/functions.h"
 #undef RO_ELEMENT
 #define RO_ELEMENT(op)                                                                                     \
   static RO_HD uint64_t element_##op(const ::ro::Call& call, int64_t index);                               \
