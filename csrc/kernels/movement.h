@@ -1,0 +1,391 @@
+// Data movement (docs/spec/operators.md, "Data movement"): bits are copied, never looked at, except in embedding_grad, which is a fold.
+// Indices outside their range are total: a read gives zero bits, a write is dropped.
+//
+// Include after prim.h, registry.h, parallel.h, simd.h and pointwise.h.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "parallel.h"
+#include "pointwise.h"
+
+namespace ro {
+namespace RO_ISA {
+
+constexpr int64_t kCopyGrain = 16384;  // items a thread gets at least
+
+// Calls body with a value of the unsigned type of that size.
+template <class Body>
+static inline void with_item(int size, const Body& body) {
+  switch (size) {
+    case 1: body(uint8_t()); break;
+    case 2: body(uint16_t()); break;
+    case 4: body(uint32_t()); break;
+    default: body(uint64_t()); break;
+  }
+}
+
+// A grid of runs of `items` items: run (o, r) goes from `from` to `to`, each with a stride along o and r, all in items.
+struct Grid {
+  int64_t outer, rows, items;
+  int64_t from_outer, from_row, to_outer, to_row;
+};
+
+template <class T>
+static inline void copy_grid(const Grid& g, const char* from, char* to, int threads) {
+  if (g.outer * g.rows * g.items == 0) return;
+  if (g.items == 1) {  // one by one: split by rows
+    parallel_for(g.outer * g.rows, kCopyGrain, threads, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end;) {
+        const int64_t o = i / g.rows, r = i % g.rows, n = g.rows - r < end - i ? g.rows - r : end - i;
+        const char* a = from + (o * g.from_outer + r * g.from_row) * (int64_t)sizeof(T);
+        char* b = to + (o * g.to_outer + r * g.to_row) * (int64_t)sizeof(T);
+        for (int64_t j = 0; j < n; ++j) std::memcpy(b + j * g.to_row * sizeof(T), a + j * g.from_row * sizeof(T), sizeof(T));
+        i += n;
+      }
+    });
+    return;
+  }
+  parallel_for(g.outer * g.rows * g.items, kCopyGrain, threads, [&](int64_t begin, int64_t end) {
+    int64_t item = begin % g.items, r = begin / g.items % g.rows, o = begin / g.items / g.rows;
+    for (int64_t i = begin; i < end;) {
+      const int64_t n = g.items - item < end - i ? g.items - item : end - i;
+      std::memcpy(to + (o * g.to_outer + r * g.to_row + item) * sizeof(T),
+                  from + (o * g.from_outer + r * g.from_row + item) * sizeof(T), n * sizeof(T));
+      i += n;
+      item = 0;
+      if (++r == g.rows) {
+        r = 0;
+        ++o;
+      }
+    }
+  });
+}
+static inline void copy_grid(int size, const Grid& g, const void* from, void* to, int threads) {
+  with_item(size, [&](auto item) { copy_grid<decltype(item)>(g, (const char*)from, (char*)to, threads); });
+}
+
+// Sizes around an axis.
+struct Around {
+  int64_t outer = 1, length, inner = 1;
+  Around(const Tensor& t, int axis) : length(t.shape[axis]) {
+    for (int d = 0; d < axis; ++d) outer *= t.shape[d];
+    for (int d = axis + 1; d < t.rank; ++d) inner *= t.shape[d];
+  }
+};
+
+// ---- permute --------------------------------------------------------------------------------------------------------------
+
+// The output's dimensions with their strides in the input, after dimensions of length 1 are dropped and neighbours joined.
+struct Permuted {
+  int rank = 0;
+  int64_t shape[kMaxRank], stride[kMaxRank];
+  explicit Permuted(const Call& call) {
+    const Tensor& x = call.in[0];
+    int64_t own[kMaxRank];
+    int64_t run = 1;
+    for (int d = x.rank - 1; d >= 0; --d) {
+      own[d] = run;
+      run *= x.shape[d];
+    }
+    for (int d = 0; d < call.out.rank; ++d) {
+      const int64_t length = call.out.shape[d], s = own[call.params[d]];
+      if (length == 1) continue;
+      if (rank > 0 && stride[rank - 1] == s * length) {
+        shape[rank - 1] *= length;
+        stride[rank - 1] = s;
+        continue;
+      }
+      shape[rank] = length;
+      stride[rank++] = s;
+    }
+    if (rank == 0) {
+      shape[0] = stride[0] = 1;
+      rank = 1;
+    }
+  }
+};
+
+constexpr int kTile = 16;
+
+// out[i * to + j] = in[j * from + i] for i < rows, j < columns.
+template <class T>
+static inline void transpose_tile(const char* in, int64_t from, char* out, int64_t to, int rows, int columns) {
+  T block[kTile][kTile];
+  if (rows == kTile && columns == kTile) {
+    T lines[kTile][kTile];
+    for (int j = 0; j < kTile; ++j) std::memcpy(lines[j], in + j * from * sizeof(T), sizeof lines[j]);
+    for (int i = 0; i < kTile; ++i) {
+      for (int j = 0; j < kTile; ++j) block[i][j] = lines[j][i];
+    }
+    for (int i = 0; i < kTile; ++i) std::memcpy(out + i * to * sizeof(T), block[i], sizeof block[i]);
+    return;
+  }
+  for (int i = 0; i < rows; ++i) {
+    for (int j = 0; j < columns; ++j) std::memcpy(out + (i * to + j) * sizeof(T), in + (j * from + i) * sizeof(T), sizeof(T));
+  }
+}
+
+template <class T>
+static inline void permute_items(const Call& call) {
+  const Permuted p(call);
+  const char* const in = (const char*)call.in[0].data;
+  char* const out = (char*)call.out.data;
+  const int last = p.rank - 1;
+  const int64_t n = element_count(call.out), row = p.shape[last];
+  if (n == 0) return;
+  int64_t to[kMaxRank];  // strides in the output
+  int64_t run = 1;
+  for (int d = last; d >= 0; --d) {
+    to[d] = run;
+    run *= p.shape[d];
+  }
+  // Runs of the output that are runs of the input.
+  if (p.stride[last] == 1) {
+    parallel_for(n / row, kCopyGrain / row + 1, call.threads, [&](int64_t begin, int64_t end) {
+      for (int64_t r = begin; r < end; ++r) {
+        int64_t at = 0, rest = r;
+        for (int d = last - 1; d >= 0; --d) {
+          at += rest % p.shape[d] * p.stride[d];
+          rest /= p.shape[d];
+        }
+        std::memcpy(out + r * row * sizeof(T), in + at * sizeof(T), row * sizeof(T));
+      }
+    });
+    return;
+  }
+  // Tiles over the output's last dimension and the dimension that is contiguous in the input.
+  int flat = -1;
+  for (int d = 0; d < last; ++d) {
+    if (p.stride[d] == 1) flat = d;
+  }
+  const int64_t rows = p.shape[flat];
+  const int64_t row_tiles = (rows + kTile - 1) / kTile, column_tiles = (row + kTile - 1) / kTile;
+  const int64_t tiles = n / row / rows * row_tiles * column_tiles;
+  parallel_for(tiles, kCopyGrain / (kTile * kTile), call.threads, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t i = t % row_tiles * kTile, j = t / row_tiles % column_tiles * kTile;
+      int64_t rest = t / row_tiles / column_tiles;
+      int64_t source = i + j * p.stride[last], target = i * to[flat] + j;
+      for (int d = last - 1; d >= 0; --d) {
+        if (d == flat) continue;
+        const int64_t c = rest % p.shape[d];
+        rest /= p.shape[d];
+        source += c * p.stride[d];
+        target += c * to[d];
+      }
+      transpose_tile<T>(in + source * sizeof(T), p.stride[last], out + target * sizeof(T), to[flat],
+                        (int)(rows - i < kTile ? rows - i : kTile), (int)(row - j < kTile ? row - j : kTile));
+    }
+  });
+}
+RO_KERNEL(permute) {
+  with_item(item_size(call.out.dtype), [&](auto item) { permute_items<decltype(item)>(call); });
+}
+
+// ---- expand, slice, cat ---------------------------------------------------------------------------------------------------
+
+RO_KERNEL(expand) { copy_broadcast(call); }
+
+RO_KERNEL(slice) {
+  const int axis = (int)call.params[0];
+  const int64_t start = call.params[1], step = call.params[2];
+  const Around x(call.in[0], axis), y(call.out, axis);
+  const int size = item_size(call.out.dtype);
+  const char* from = (const char*)call.in[0].data + start * x.inner * size;
+  const int64_t span = x.length * x.inner;
+  if (step == 1) copy_grid(size, {x.outer, 1, y.length * x.inner, span, 0, y.length * x.inner, 0}, from, call.out.data, call.threads);
+  else copy_grid(size, {x.outer, y.length, x.inner, span, step * x.inner, y.length * x.inner, x.inner}, from, call.out.data, call.threads);
+}
+
+RO_KERNEL(slice_grad) {
+  const int axis = (int)call.params[0];
+  const int64_t start = call.params[1], step = call.params[2];
+  const Around y(call.in[0], axis), x(call.out, axis);
+  const int size = item_size(call.out.dtype);
+  char* const out = (char*)call.out.data;
+  parallel_for(element_count(call.out) * size, kCopyGrain * 4, call.threads,
+               [&](int64_t begin, int64_t end) { std::memset(out + begin, 0, end - begin); });
+  char* const to = out + start * x.inner * size;
+  const int64_t span = x.length * x.inner;
+  if (step == 1) copy_grid(size, {x.outer, 1, y.length * x.inner, y.length * x.inner, 0, span, 0}, call.in[0].data, to, call.threads);
+  else copy_grid(size, {x.outer, y.length, x.inner, y.length * x.inner, x.inner, span, step * x.inner}, call.in[0].data, to, call.threads);
+}
+
+RO_KERNEL(cat) {
+  const int axis = (int)call.params[0];
+  const Around out(call.out, axis);
+  const int size = item_size(call.out.dtype);
+  char* to = (char*)call.out.data;
+  for (int k = 0; k < call.inputs; ++k) {
+    const int64_t items = call.in[k].shape[axis] * out.inner;
+    copy_grid(size, {out.outer, 1, items, items, 0, out.length * out.inner, 0}, call.in[k].data, to, call.threads);
+    to += items * size;
+  }
+}
+
+// ---- indexed --------------------------------------------------------------------------------------------------------------
+
+// The lines of an index tensor along an axis, and where each begins in a tensor x that is at least as long in the other dimensions.
+struct Lines {
+  int64_t inner;                // the stride along the axis in the index
+  int64_t step;                 // and in x
+  int rank = 0;                 // the other dimensions
+  int64_t shape[kMaxRank], stride[kMaxRank];
+  int64_t count = 1;
+  int64_t outer_step;           // of the index
+  Lines(const Tensor& index, const Tensor& x, int axis) {
+    int64_t own = 1;
+    inner = 1;
+    for (int d = x.rank - 1; d >= 0; --d) {
+      if (d == axis) step = own;
+      if (d > axis) inner *= index.shape[d];
+      own *= x.shape[d];
+    }
+    outer_step = inner * index.shape[axis];
+    own = 1;
+    for (int d = x.rank - 1; d >= 0; --d) {
+      if (d != axis) {
+        shape[rank] = index.shape[d];
+        stride[rank++] = own;
+        count *= index.shape[d];
+      }
+      own *= x.shape[d];
+    }
+  }
+  RO_MEMBER int64_t begin_in_index(int64_t line) const { return line / inner * outer_step + line % inner; }
+  RO_MEMBER int64_t begin_in_x(int64_t line) const {
+    int64_t at = 0;
+    for (int d = 0; d < rank; ++d) {
+      at += line % shape[d] * stride[d];
+      line /= shape[d];
+    }
+    return at;
+  }
+};
+
+RO_KERNEL(gather) {
+  const Tensor &x = call.in[0], &index = call.in[1];
+  const int axis = (int)call.params[0];
+  const int64_t length = index.shape[axis], range = x.shape[axis];
+  if (element_count(index) == 0) return;
+  const Lines lines(index, x, axis);
+  with_item(item_size(x.dtype), [&](auto item) {
+    using T = decltype(item);
+    parallel_for(lines.count, kCopyGrain / 4 / length + 1, call.threads, [&](int64_t begin, int64_t end) {
+      for (int64_t line = begin; line < end; ++line) {
+        const int64_t at = lines.begin_in_index(line), base = lines.begin_in_x(line);
+        for (int64_t i = 0; i < length; ++i) {
+          const int64_t row = load_i64(index.data, at + i * lines.inner);
+          T value = 0;
+          if (row >= 0 && row < range) std::memcpy(&value, (const char*)x.data + (base + row * lines.step) * sizeof(T), sizeof(T));
+          std::memcpy((char*)call.out.data + (at + i * lines.inner) * sizeof(T), &value, sizeof(T));
+        }
+      }
+    });
+  });
+}
+
+RO_KERNEL(scatter) {
+  const Tensor &x = call.in[0], &index = call.in[1];
+  const int axis = (int)call.params[0];
+  const int size = item_size(x.dtype);
+  const int64_t n = element_count(x);
+  if (call.out.data != x.data) copy_grid(size, {1, 1, n, 0, 0, 0, 0}, x.data, call.out.data, call.threads);
+  if (element_count(index) == 0) return;
+  const int64_t length = index.shape[axis], range = x.shape[axis];
+  const Lines lines(index, x, axis);  // different lines write to different places
+  with_item(size, [&](auto item) {
+    using T = decltype(item);
+    const T value = (T)call.literals[0];
+    parallel_for(lines.count, kCopyGrain / 4 / length + 1, call.threads, [&](int64_t begin, int64_t end) {
+      for (int64_t line = begin; line < end; ++line) {
+        const int64_t at = lines.begin_in_index(line), base = lines.begin_in_x(line);
+        for (int64_t i = 0; i < length; ++i) {
+          const int64_t row = load_i64(index.data, at + i * lines.inner);
+          if (row < 0 || row >= range) continue;
+          std::memcpy((char*)call.out.data + (base + row * lines.step) * sizeof(T), &value, sizeof(T));
+        }
+      }
+    });
+  });
+}
+
+RO_KERNEL(embedding) {
+  const Tensor &weight = call.in[0], &index = call.in[1];
+  const int64_t bytes = weight.shape[1] * item_size(weight.dtype), range = weight.shape[0];
+  if (bytes == 0) return;
+  parallel_for(element_count(index), 4 * kCopyGrain / bytes + 1, call.threads, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const int64_t row = load_i64(index.data, t);
+      char* to = (char*)call.out.data + t * bytes;
+      if (row >= 0 && row < range) std::memcpy(to, (const char*)weight.data + row * bytes, bytes);
+      else std::memset(to, 0, bytes);
+    }
+  });
+}
+
+// Threads share out the columns, or the rows where there are few columns: each adds its part in ascending t.
+RO_KERNEL(embedding_grad) {
+  const Tensor &dy = call.in[0], &index = call.in[1];
+  const int64_t start = call.params[0], stop = call.params[1];
+  const int64_t rows = call.out.shape[0], width = call.out.shape[1];
+  char* const out = (char*)call.out.data;
+  const char* const carry = call.inputs > 2 ? (const char*)call.in[2].data : nullptr;
+  if (rows * width == 0) return;
+  const auto part = [&](int64_t row_begin, int64_t row_end, int64_t begin, int64_t end) {
+    for (int64_t v = row_begin; v < row_end; ++v) {
+      char* to = out + 4 * (v * width + begin);
+      if (!carry) {
+        std::memset(to, 0, 4 * (end - begin));
+        continue;
+      }
+      const char* from = carry + 4 * (v * width + begin);
+      int64_t i = 0;
+      for (; i + kLanes <= end - begin; i += kLanes) canonical(F::load(from + 4 * i)).store(to + 4 * i);
+      if (i < end - begin) canonical(F::load(from + 4 * i, (int)(end - begin - i))).store(to + 4 * i, (int)(end - begin - i));
+    }
+    for (int64_t t = start; t < stop; ++t) {
+      const int64_t v = load_i64(index.data, t);
+      if (v < row_begin || v >= row_end) continue;
+      char* to = out + 4 * (v * width + begin);
+      const char* from = (const char*)dy.data + 4 * (t * width + begin);
+      int64_t i = 0;
+      for (; i + kLanes <= end - begin; i += kLanes) canonical(add(F::load(to + 4 * i), F::load(from + 4 * i))).store(to + 4 * i);
+      const int rest = (int)(end - begin - i);
+      if (rest > 0) canonical(add(F::load(to + 4 * i, rest), F::load(from + 4 * i, rest))).store(to + 4 * i, rest);
+    }
+  };
+  const int64_t work = rows * width + (stop - start) * width;
+  const int64_t workers = work / kCopyGrain < call.threads ? work / kCopyGrain : call.threads;
+  if (width >= 64 * workers) {
+    const int64_t blocks = (width + 15) / 16;  // whole cache lines
+    parallel_for(blocks, (blocks + workers) / (workers + 1) + 1, call.threads, [&](int64_t begin, int64_t end) {
+      part(0, rows, 16 * begin, 16 * end < width ? 16 * end : width);
+    });
+  } else {
+    parallel_for(rows, rows / (workers + 1) + 1, call.threads, [&](int64_t begin, int64_t end) { part(begin, end, 0, width); });
+  }
+}
+
+// ---- made from nothing ----------------------------------------------------------------------------------------------------
+
+RO_KERNEL(iota) {
+  const int64_t start = call.params[0], step = call.params[1];
+  parallel_for(element_count(call.out), kCopyGrain, call.threads, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) store_i64(call.out.data, i, add_i64(start, mul_i64(step, i)));
+  });
+}
+
+RO_KERNEL(fill) {
+  with_item(item_size(call.out.dtype), [&](auto item) {
+    using T = decltype(item);
+    const T value = (T)call.literals[0];
+    parallel_for(element_count(call.out), kCopyGrain, call.threads, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) std::memcpy((char*)call.out.data + i * sizeof(T), &value, sizeof(T));
+    });
+  });
+}
+
+}  // namespace RO_ISA
+}  // namespace ro

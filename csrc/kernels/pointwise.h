@@ -1,0 +1,508 @@
+// Pointwise operators with NumPy broadcasting (docs/spec/operators.md, "Pointwise"), vectorised.
+//
+// A call is reduced to a loop nest with as few dimensions as the shapes allow. Innermost, every input either runs along with the
+// output or stands still; one that stands still is read from a small block filled with its value, so the inner loops know one case
+// only. Where the innermost dimension is short, broadcast inputs are first written out for a few hundred elements. Inputs of
+// the output's shape are read where they lie, before the output is written there: safe in place.
+//
+// Include after prim.h, registry.h, parallel.h and simd.h.
+#pragma once
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+#include "functions.h"
+#include "parallel.h"
+
+namespace ro {
+namespace RO_ISA {
+
+constexpr int kMaxInputs = 8;
+constexpr int64_t kCheap = 16384;   // elements a thread gets at least: memory-bound operators
+constexpr int64_t kCostly = 4096;   // and those that compute an elementary function
+
+// Computes n output elements. Input k starts at p[k] and advances by step[k] bytes: its item size, or 0; then 64 bytes at p[k] are
+// filled with the value.
+using Span = void (*)(const void* context, const char* const* p, const int64_t* step, char* out, int64_t n);
+
+struct LoopNest {
+  int inputs;
+  int rank = 0;                               // at least 1 after the constructor
+  int64_t shape[kMaxRank];                    // outermost first
+  int64_t stride[kMaxInputs][kMaxRank];       // in elements; 0: broadcast
+  int64_t size[kMaxInputs];                   // item sizes
+  bool full[kMaxInputs];                      // as large as the output
+  const char* data[kMaxInputs];
+
+  LoopNest(const Call& call, int input_count) : inputs(input_count) {
+    const Tensor& out = call.out;
+    int64_t own[kMaxInputs][kMaxRank];
+    for (int k = 0; k < inputs; ++k) {
+      const Tensor& t = call.in[k];
+      data[k] = (const char*)t.data;
+      size[k] = item_size(t.dtype);
+      full[k] = element_count(t) == element_count(out);
+      int64_t run = 1;
+      for (int d = out.rank - 1; d >= 0; --d) {
+        const int td = d - (out.rank - t.rank);
+        const int64_t length = td >= 0 ? t.shape[td] : 1;
+        own[k][d] = length == 1 ? 0 : run;
+        run *= length;
+      }
+    }
+    // Innermost first; a dimension joins the one inside it if every input continues across.
+    int64_t dims[kMaxRank], strides[kMaxInputs][kMaxRank];
+    for (int d = out.rank - 1; d >= 0; --d) {
+      if (out.shape[d] == 1) continue;
+      bool joins = rank > 0;
+      for (int k = 0; k < inputs && joins; ++k) joins = own[k][d] == strides[k][rank - 1] * dims[rank - 1];
+      if (joins) {
+        dims[rank - 1] *= out.shape[d];
+        continue;
+      }
+      dims[rank] = out.shape[d];
+      for (int k = 0; k < inputs; ++k) strides[k][rank] = own[k][d];
+      ++rank;
+    }
+    if (rank == 0) {
+      dims[0] = 1;
+      for (int k = 0; k < inputs; ++k) strides[k][0] = 0;
+      rank = 1;
+    }
+    for (int d = 0; d < rank; ++d) {
+      shape[d] = dims[rank - 1 - d];
+      for (int k = 0; k < inputs; ++k) stride[k][d] = strides[k][rank - 1 - d];
+    }
+  }
+
+};
+
+// The places of the inputs at the start of a row of the innermost dimension, row after row.
+struct RowWalk {
+  const LoopNest& nest;
+  int64_t c[kMaxRank];
+  int64_t at[kMaxInputs];  // in elements
+
+  RO_MEMBER RowWalk(const LoopNest& loops, int64_t row) : nest(loops) {
+    for (int k = 0; k < nest.inputs; ++k) at[k] = 0;
+    for (int d = nest.rank - 2; d >= 0; --d) {
+      c[d] = row % nest.shape[d];
+      row /= nest.shape[d];
+      for (int k = 0; k < nest.inputs; ++k) at[k] += c[d] * nest.stride[k][d];
+    }
+  }
+  RO_MEMBER void next() {
+    for (int d = nest.rank - 2; d >= 0; --d) {
+      for (int k = 0; k < nest.inputs; ++k) at[k] += nest.stride[k][d];
+      if (++c[d] < nest.shape[d]) return;
+      c[d] = 0;
+      for (int k = 0; k < nest.inputs; ++k) at[k] -= nest.shape[d] * nest.stride[k][d];
+    }
+  }
+};
+
+static inline void fill_block(char* to, const char* value, int64_t size) {
+  for (int64_t i = 0; i < 64; i += size) std::memcpy(to + i, value, size);
+}
+
+template <class T>
+RO_OP void copy_strided(char* to, const char* from, int64_t step, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) std::memcpy(to + i * sizeof(T), from + i * step * sizeof(T), sizeof(T));
+}
+
+// Writes out the broadcast inputs for n output elements that begin at `column` of the row of `walk`, which moves along.
+static inline void stage(const LoopNest& nest, RowWalk& walk, int64_t& column, int64_t n, char (*staged)[4096]) {
+  const int last = nest.rank - 1;
+  const int64_t row = nest.shape[last];
+  for (int64_t done = 0; done < n;) {
+    const int64_t count = row - column < n - done ? row - column : n - done;
+    for (int k = 0; k < nest.inputs; ++k) {
+      if (nest.full[k]) continue;
+      const int64_t size = nest.size[k], step = nest.stride[k][last];
+      const char* from = nest.data[k] + (walk.at[k] + column * step) * size;
+      char* to = staged[k] + done * size;
+      switch (size) {
+        case 1: copy_strided<uint8_t>(to, from, step, count); break;
+        case 2: copy_strided<uint16_t>(to, from, step, count); break;
+        case 4: copy_strided<uint32_t>(to, from, step, count); break;
+        default: copy_strided<uint64_t>(to, from, step, count); break;
+      }
+    }
+    done += count;
+    column += count;
+    if (column < row) break;
+    column = 0;
+    walk.next();
+  }
+}
+
+constexpr int64_t kShortRow = 64;  // rows shorter than this are staged,
+constexpr int64_t kStaged = 512;   // so many elements at a time
+
+static inline void run_range(const LoopNest& nest, Span span, const void* context, char* out, int64_t out_size, int64_t begin,
+                             int64_t end) {
+  const int last = nest.rank - 1;
+  const int64_t row = nest.shape[last];
+  const char* p[kMaxInputs];
+  int64_t step[kMaxInputs];
+  RowWalk walk(nest, begin / row);
+  int64_t column = begin % row;
+  if (nest.rank > 1 && row < kShortRow) {
+    alignas(64) char staged[kMaxInputs][8 * kStaged];
+    for (int64_t i = begin; i < end; i += kStaged) {
+      const int64_t n = end - i < kStaged ? end - i : kStaged;
+      stage(nest, walk, column, n, staged);
+      for (int k = 0; k < nest.inputs; ++k) {
+        step[k] = nest.size[k];
+        p[k] = nest.full[k] ? nest.data[k] + i * nest.size[k] : staged[k];
+      }
+      span(context, p, step, out + i * out_size, n);
+    }
+    return;
+  }
+  alignas(64) char block[kMaxInputs][64];
+  for (int64_t i = begin; i < end; column = 0, walk.next()) {
+    const int64_t n = row - column < end - i ? row - column : end - i;
+    for (int k = 0; k < nest.inputs; ++k) {
+      step[k] = nest.stride[k][last] * nest.size[k];
+      p[k] = nest.data[k] + (walk.at[k] + column * nest.stride[k][last]) * nest.size[k];
+      if (step[k] != 0) continue;
+      fill_block(block[k], p[k], nest.size[k]);
+      p[k] = block[k];
+    }
+    span(context, p, step, out + i * out_size, n);
+    i += n;
+  }
+}
+
+static inline void run_span(const Call& call, int inputs, int64_t grain, Span span, const void* context) {
+  const int64_t n = element_count(call.out);
+  if (n == 0) return;
+  const LoopNest nest(call, inputs);
+  char* const out = (char*)call.out.data;
+  const int64_t out_size = item_size(call.out.dtype);
+  parallel_for(n, grain, call.threads, [&](int64_t begin, int64_t end) {
+    run_range(nest, span, context, out, out_size, begin, end);
+  });
+}
+
+// ---- f32 to f32 -----------------------------------------------------------------------------------------------------------
+
+template <class Op, size_t... k>
+static inline void float_span(const void* context, const char* const* p, const int64_t* step, char* out, int64_t n,
+                              std::index_sequence<k...>) {
+  const Op op = *(const Op*)context;
+  const char* q[] = {p[k]...};
+  const int64_t advance[] = {step[k] * kLanes...};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    op(F::load(q[k])...).store(out + 4 * i);
+    ((q[k] += advance[k]), ...);
+  }
+  if (i < n) op(F::load(q[k], (int)(n - i))...).store(out + 4 * i, (int)(n - i));
+}
+
+template <int inputs, class Op>
+static inline void float_kernel(const Call& call, int64_t grain, const Op& op) {
+  run_span(
+      call, inputs, grain,
+      [](const void* context, const char* const* p, const int64_t* step, char* out, int64_t n) {
+        float_span<Op>(context, p, step, out, n, std::make_index_sequence<inputs>());
+      },
+      &op);
+}
+
+// ---- any type, one element at a time: the compiler vectorises these loops -------------------------------------------------
+
+template <class T>
+RO_OP T load_item(const char* p) {
+  T x;
+  std::memcpy(&x, p, sizeof(T));
+  return x;
+}
+struct Bool {  // a stored bool: any byte but 0 is true
+  uint8_t byte;
+  RO_MEMBER operator bool() const { return byte != 0; }
+};
+
+template <class Out, class Op, class... In, size_t... k>
+static inline void item_span(const Op& op, const char* const* p, const int64_t* step, char* out, int64_t n,
+                             std::index_sequence<k...>) {
+  bool moving = true;
+  ((moving = moving && step[k] == (int64_t)sizeof(In)), ...);
+  if (moving) {  // constant strides
+    for (int64_t i = 0; i < n; ++i) {
+      const Out r = op(load_item<In>(p[k] + i * (int64_t)sizeof(In))...);
+      std::memcpy(out + i * sizeof(Out), &r, sizeof(Out));
+    }
+    return;
+  }
+  for (int64_t i = 0; i < n; ++i) {
+    const Out r = op(load_item<In>(p[k] + i * step[k])...);
+    std::memcpy(out + i * sizeof(Out), &r, sizeof(Out));
+  }
+}
+
+template <class Out, class... In, class Op>
+static inline void item_kernel(const Call& call, const Op& op) {
+  run_span(
+      call, sizeof...(In), kCheap,
+      [](const void* context, const char* const* p, const int64_t* step, char* out, int64_t n) {
+        item_span<Out, Op, In...>(*(const Op*)context, p, step, out, n, std::index_sequence_for<In...>());
+      },
+      &op);
+}
+
+// ---- masks and bytes ------------------------------------------------------------------------------------------------------
+
+// kLanes bytes 0 or 1 from a mask.
+RO_OP void store_bytes(M m, char* out) {
+#if defined(RO_ISA_AVX512)
+  _mm_storeu_si128((__m128i*)out, _mm_maskz_set1_epi8(m.v, 1));
+#elif defined(RO_ISA_AVX2)
+  const __m256i wide = _mm256_castps_si256(m.v);
+  const __m128i half = _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+  _mm_storel_epi64((__m128i*)out, _mm_and_si128(_mm_packs_epi16(half, half), _mm_set1_epi8(1)));
+#else
+  int32_t lanes[kLanes];
+  select(m, I::set(1), I::set(0)).store(lanes);
+  for (int i = 0; i < kLanes; ++i) out[i] = (char)lanes[i];
+#endif
+}
+// The mask of kLanes stored bools.
+RO_OP M load_bytes(const char* p) {
+#if defined(RO_ISA_AVX512)
+  const __m128i bytes = _mm_loadu_si128((const __m128i*)p);
+  return {_mm_test_epi8_mask(bytes, bytes)};
+#elif defined(RO_ISA_AVX2)
+  const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p));
+  return {_mm256_castsi256_ps(_mm256_cmpgt_epi32(wide, _mm256_setzero_si256()))};
+#else
+  int32_t lanes[kLanes];
+  for (int i = 0; i < kLanes; ++i) lanes[i] = (uint8_t)p[i];
+  return gt(I::load(lanes), I::set(0));
+#endif
+}
+
+// f32 x f32 to bool.
+template <class Op>
+static inline void compare_kernel(const Call& call, const Op& op) {
+  run_span(
+      call, 2, kCheap,
+      [](const void* context, const char* const* p, const int64_t* step, char* out, int64_t n) {
+        const Op compare = *(const Op*)context;
+        int64_t i = 0;
+        for (; i + kLanes <= n; i += kLanes) {
+          store_bytes(compare(F::load(p[0] + i * step[0]), F::load(p[1] + i * step[1])), out + i);
+        }
+        if (i < n) {
+          const int rest = (int)(n - i);
+          char bytes[kLanes];
+          store_bytes(compare(F::load(p[0] + i * step[0], rest), F::load(p[1] + i * step[1], rest)), bytes);
+          std::memcpy(out + i, bytes, rest);
+        }
+      },
+      &op);
+}
+
+// ---- the operators --------------------------------------------------------------------------------------------------------
+
+#define RO_FLOAT1(op, grain, expression) \
+  RO_KERNEL(op) { float_kernel<1>(call, grain, [](F x) { return expression; }); }
+#define RO_FLOAT2(op, grain, a, b, expression) \
+  RO_KERNEL(op) { float_kernel<2>(call, grain, [](F a, F b) { return expression; }); }
+#define RO_NUMERIC(op, floats, integers)                                                              \
+  RO_KERNEL(op) {                                                                                     \
+    if (call.in[0].dtype == kF32) float_kernel<2>(call, kCheap, [](F a, F b) { return floats; });     \
+    else item_kernel<int64_t, int64_t, int64_t>(call, [](int64_t a, int64_t b) { return integers; }); \
+  }
+#define RO_COMPARE(op, symbol)                                                                                     \
+  RO_KERNEL(op) {                                                                                                  \
+    if (call.in[0].dtype == kF32) compare_kernel(call, [](F a, F b) { return op(a, b); });                         \
+    else item_kernel<uint8_t, int64_t, int64_t>(call, [](int64_t a, int64_t b) { return (uint8_t)(a symbol b); }); \
+  }
+
+RO_NUMERIC(add, canonical(add(a, b)), add_i64(a, b))
+RO_NUMERIC(sub, canonical(sub(a, b)), sub_i64(a, b))
+RO_NUMERIC(mul, canonical(mul(a, b)), mul_i64(a, b))
+RO_NUMERIC(maximum, maximum(a, b), a > b ? a : b)
+RO_NUMERIC(minimum, minimum(a, b), a < b ? a : b)
+RO_FLOAT2(div, kCheap, a, b, canonical(div(a, b)))
+RO_COMPARE(eq, ==)
+RO_COMPARE(ne, !=)
+RO_COMPARE(lt, <)
+RO_COMPARE(le, <=)
+RO_COMPARE(gt, >)
+RO_COMPARE(ge, >=)
+
+RO_KERNEL(neg) {
+  if (call.in[0].dtype == kF32) float_kernel<1>(call, kCheap, [](F x) { return canonical(neg(x)); });
+  else item_kernel<int64_t, int64_t>(call, [](int64_t x) { return neg_i64(x); });
+}
+RO_KERNEL(abs) {
+  if (call.in[0].dtype == kF32) float_kernel<1>(call, kCheap, [](F x) { return canonical(abs(x)); });
+  else item_kernel<int64_t, int64_t>(call, [](int64_t x) { return abs_i64(x); });
+}
+
+RO_OP F one() { return F::bits(kOneBits); }
+
+RO_FLOAT1(sqrt, kCheap, canonical(sqrt(x)))
+RO_FLOAT1(rsqrt, kCheap, canonical(div(one(), sqrt(x))))
+RO_FLOAT1(exp, kCostly, f_exp(x))
+RO_FLOAT1(log, kCostly, f_log(x))
+RO_FLOAT1(tanh, kCostly, f_tanh(x))
+RO_FLOAT1(sigmoid, kCostly, f_sigmoid(x))
+RO_FLOAT1(erf, kCostly, f_erf(x))
+RO_FLOAT1(gelu_erf, kCostly, f_gelu_erf(x))
+RO_FLOAT1(gelu_tanh, kCostly, f_gelu_tanh(x))
+RO_FLOAT1(silu, kCostly, f_silu(x))
+RO_FLOAT1(relu, kCheap, maximum(x, F::bits(0)))
+RO_FLOAT2(relu_grad, kCheap, dy, y, select(le(y, F::bits(0)), F::bits(0), dy))
+RO_FLOAT2(tanh_grad, kCheap, dy, y, canonical(mul(dy, fma(neg(y), y, one()))))
+RO_FLOAT2(sigmoid_grad, kCheap, dy, y, canonical(mul(dy, mul(y, sub(one(), y)))))
+RO_OP F silu_slope(F x) {
+  const F s = f_sigmoid(x);
+  return mul(s, fma(x, sub(one(), s), one()));
+}
+RO_FLOAT2(silu_grad, kCostly, dy, x, canonical(mul(dy, silu_slope(x))))
+RO_FLOAT2(gelu_erf_grad, kCostly, dy, x, canonical(mul(dy, f_gelu_erf_slope(x))))
+RO_FLOAT2(gelu_tanh_grad, kCostly, dy, x, canonical(mul(dy, f_gelu_tanh_slope(x))))
+
+RO_KERNEL(logical_and) {
+  item_kernel<uint8_t, Bool, Bool>(call, [](Bool a, Bool b) { return (uint8_t)((a.byte != 0) & (b.byte != 0)); });
+}
+RO_KERNEL(logical_or) {
+  item_kernel<uint8_t, Bool, Bool>(call, [](Bool a, Bool b) { return (uint8_t)((a.byte | b.byte) != 0); });
+}
+RO_KERNEL(logical_xor) {
+  item_kernel<uint8_t, Bool, Bool>(call, [](Bool a, Bool b) { return (uint8_t)((a.byte != 0) ^ (b.byte != 0)); });
+}
+RO_KERNEL(logical_not) {
+  item_kernel<uint8_t, Bool>(call, [](Bool a) { return (uint8_t)(a.byte == 0); });
+}
+
+template <class T>
+static inline void where_items(const Call& call) {
+  item_kernel<T, Bool, T, T>(call, [](Bool c, T a, T b) { return c.byte != 0 ? a : b; });
+}
+static inline void where_words(const void*, const char* const* p, const int64_t* step, char* out, int64_t n) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    select(load_bytes(p[0] + i * step[0]), F::load(p[1] + i * step[1]), F::load(p[2] + i * step[2])).store(out + 4 * i);
+  }
+  if (i < n) {
+    const int rest = (int)(n - i);
+    char bytes[kLanes] = {};
+    for (int j = 0; j < rest; ++j) bytes[j] = p[0][(i + j) * step[0]];
+    select(load_bytes(bytes), F::load(p[1] + i * step[1], rest), F::load(p[2] + i * step[2], rest)).store(out + 4 * i, rest);
+  }
+}
+RO_KERNEL(where) {
+  switch (item_size(call.out.dtype)) {
+    case 1: where_items<uint8_t>(call); break;
+    case 2: where_items<uint16_t>(call); break;
+    case 4: run_span(call, 3, kCheap, where_words, nullptr); break;
+    default: where_items<uint64_t>(call); break;
+  }
+}
+
+// Copies items with broadcasting: expand, and casts to the same dtype.
+template <class T>
+static inline void copy_items(const Call& call) {
+  run_span(
+      call, 1, kCheap,
+      [](const void*, const char* const* p, const int64_t* step, char* out, int64_t n) {
+        if (step[0] != 0) {
+          std::memmove(out, p[0], n * sizeof(T));
+          return;
+        }
+        const T x = load_item<T>(p[0]);
+        for (int64_t i = 0; i < n; ++i) std::memcpy(out + i * sizeof(T), &x, sizeof(T));
+      },
+      nullptr);
+}
+static inline void copy_broadcast(const Call& call) {
+  switch (item_size(call.out.dtype)) {
+    case 1: copy_items<uint8_t>(call); break;
+    case 2: copy_items<uint16_t>(call); break;
+    case 4: copy_items<uint32_t>(call); break;
+    default: copy_items<uint64_t>(call); break;
+  }
+}
+
+RO_KERNEL(cast) {
+  const int32_t from = call.in[0].dtype, to = call.out.dtype;
+  if (from == to) return copy_broadcast(call);
+  if (to == kF32) {
+    if (from == kI64) item_kernel<float, int64_t>(call, [](int64_t x) { return i64_to_f32(x); });
+    else item_kernel<float, Bool>(call, [](Bool x) { return x.byte != 0 ? 1.0f : 0.0f; });
+  } else if (to == kI64) {
+    if (from == kF32) item_kernel<int64_t, float>(call, [](float x) { return f32_to_i64(x); });
+    else item_kernel<int64_t, Bool>(call, [](Bool x) { return (int64_t)(x.byte != 0); });
+  } else if (from == kF32) {
+    item_kernel<uint8_t, float>(call, [](float x) { return (uint8_t)f32_to_bool(x); });
+  } else {
+    item_kernel<uint8_t, int64_t>(call, [](int64_t x) { return (uint8_t)(x != 0); });
+  }
+}
+
+RO_KERNEL(rstd) {
+  const F n = F::set(literal_f32(call, 0)), eps = F::set(literal_f32(call, 1));
+  float_kernel<1>(call, kCheap, [n, eps](F x) { return canonical(div(one(), sqrt(add(div(x, n), eps)))); });
+}
+RO_KERNEL(normalize) {
+  float_kernel<3>(call, kCheap, [](F x, F mean, F rstd) { return canonical(mul(sub(x, mean), rstd)); });
+}
+RO_KERNEL(layer_norm) {
+  float_kernel<5>(call, kCheap, [](F x, F mean, F rstd, F w, F b) { return canonical(fma(mul(sub(x, mean), rstd), w, b)); });
+}
+RO_KERNEL(layer_norm_grad) {
+  float_kernel<7>(call, kCheap, [](F dy, F x, F mean, F rstd, F w, F c1, F c2) {
+    const F h = mul(sub(x, mean), rstd);
+    return canonical(mul(rstd, sub(sub(mul(dy, w), c1), mul(h, c2))));
+  });
+}
+
+// x, m and s, where per_s(s) is the same for a whole row if s is: then it is computed once.
+template <class PerS, class Op>
+static inline void row_statistics_span(const PerS& per_s, const Op& op, const char* const* p, const int64_t* step, char* out,
+                                       int64_t n) {
+  const bool fixed = step[2] == 0;
+  F t = per_s(F::load(p[2], fixed || n >= kLanes ? kLanes : (int)n));
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    if (!fixed) t = per_s(F::load(p[2] + i * step[2]));
+    op(F::load(p[0] + i * step[0]), F::load(p[1] + i * step[1]), t).store(out + 4 * i);
+  }
+  if (i < n) {
+    const int rest = (int)(n - i);
+    if (!fixed) t = per_s(F::load(p[2] + i * step[2], rest));
+    op(F::load(p[0] + i * step[0], rest), F::load(p[1] + i * step[1], rest), t).store(out + 4 * i, rest);
+  }
+}
+RO_KERNEL(softmax) {
+  run_span(
+      call, 3, kCostly,
+      [](const void*, const char* const* p, const int64_t* step, char* out, int64_t n) {
+        row_statistics_span([](F s) { return div(one(), s); },
+                            [](F x, F m, F r) { return canonical(mul(f_exp(sub(x, m)), r)); }, p, step, out, n);
+      },
+      nullptr);
+}
+RO_KERNEL(log_softmax) {
+  run_span(
+      call, 3, kCheap,
+      [](const void*, const char* const* p, const int64_t* step, char* out, int64_t n) {
+        row_statistics_span([](F s) { return f_log(s); }, [](F x, F m, F l) { return canonical(sub(sub(x, m), l)); }, p, step,
+                            out, n);
+      },
+      nullptr);
+}
+
+#undef RO_FLOAT1
+#undef RO_FLOAT2
+#undef RO_NUMERIC
+#undef RO_COMPARE
+
+}  // namespace RO_ISA
+}  // namespace ro
