@@ -93,7 +93,7 @@ abstract contract Disputes is Vault {
         game.nodeB = b;
         game.position = position;
         game.rest = rest;
-        emit Advanced(matchId, mover, m, position, rest, a, b, children, uint40(block.timestamp));
+        emit Advanced(matchId, mover, m, position, rest, a, b, siblings, children, uint40(block.timestamp));
 
         if (rest == 0) {
             Merkle.requireLength(children.length, 0);
