@@ -312,7 +312,8 @@ def test_refused_trees_and_requests() -> None:
         lambda: Tree(np.zeros((2, 32), np.int8)), lambda: Tree([], threads=0), lambda: tree.node(3, 0),
         lambda: tree.node(-1, 0), lambda: tree.node(1, 2), lambda: tree.leaf(4), lambda: tree.leaf(-1),
         lambda: tree.prove(4), lambda: tree.children(1, 0, 2), lambda: tree.children(1, 0, -1),
-        lambda: commit.height(-1), lambda: commit.zero_root(65), lambda: commit.hash_pair(bytes(31), bytes(33)), lambda: commit.data_root([]),
+        lambda: commit.height(-1), lambda: commit.zero_root(65),
+        lambda: commit.hash_pair(bytes(31), bytes(33)), lambda: commit.data_root([]),
         lambda: commit.claim_tree([]), lambda: commit.segment_tree([]), lambda: commit.trace_tree([]),
     ]  # fmt: skip
     for request in requests:
