@@ -149,6 +149,7 @@ void bind_hash(nb::module_& m) {
   m.def("tree_levels", &tree_levels, "leaves"_a.noconvert(), "height"_a, "threads"_a, "isa"_a = nb::none(),
         "The real nodes above leaves (n, 32), bottom-up: `height` uint8 arrays (n, 32); missing leaves are ZERO.");
   m.def("zero_root", &zero_root, "height"_a, "Root of a tree of that height (0 to 64) without leaves.");
-  m.def("byte_view", &byte_view, "buffer"_a.noconvert(), "A read-only uint8 array over a contiguous CPU buffer's own memory.");
+  m.def("byte_view", &byte_view, "buffer"_a.noconvert(),
+        "A read-only uint8 array over a contiguous CPU buffer's own memory.");
   m.def("hash_isas", &hash_isas, "Instruction sets for hashing that this machine runs, best first.");
 }

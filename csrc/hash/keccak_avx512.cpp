@@ -64,32 +64,33 @@ struct Vec8 {
   }
 };
 
-// The permutation with all 32 registers allotted by hand; compilers spill thirty of them a round, a quarter of the time.
-// A row's five output words go into the registers of its five input words: with the word (x, y) of the odd rounds in the
-// register of word (2x + y, 2x + 3y), the placement returns after two rounds.
-#define RO_COLUMN(c, a0, a1, a2, a3, a4)                  \
-  "vmovdqa64 %%zmm" #a0 ", %%zmm" #c "\n\t"               \
-  "vpternlogq $0x96, %%zmm" #a1 ", %%zmm" #a2 ", %%zmm" #c "\n\t" \
+// The permutation with all 32 registers allotted by hand: from the text in permute.h GCC 12 spills thirty words a round,
+// and a root takes about 10 % longer. A row's five output words go into the registers of its five input words: with the
+// word (x, y) of the odd rounds in the register of word (2x + y, 2x + 3y), the placement returns after two rounds.
+#define RO_COLUMN(c, a0, a1, a2, a3, a4)                                                                                \
+  "vmovdqa64 %%zmm" #a0 ", %%zmm" #c "\n\t"                                                                             \
+  "vpternlogq $0x96, %%zmm" #a1 ", %%zmm" #a2 ", %%zmm" #c "\n\t"                                                       \
   "vpternlogq $0x96, %%zmm" #a3 ", %%zmm" #a4 ", %%zmm" #c "\n\t"
 // Every word of a column ^= parity of the column to its left ^ rotated parity of the column to its right.
-#define RO_THETA(left, right, a0, a1, a2, a3, a4)         \
-  "vprolq $1, %%zmm" #right ", %%zmm30\n\t"               \
-  "vpternlogq $0x96, %%zmm30, %%zmm" #left ", %%zmm" #a0 "\n\t" \
-  "vpternlogq $0x96, %%zmm30, %%zmm" #left ", %%zmm" #a1 "\n\t" \
-  "vpternlogq $0x96, %%zmm30, %%zmm" #left ", %%zmm" #a2 "\n\t" \
-  "vpternlogq $0x96, %%zmm30, %%zmm" #left ", %%zmm" #a3 "\n\t" \
+#define RO_THETA(left, right, a0, a1, a2, a3, a4)                                                                       \
+  "vprolq $1, %%zmm" #right ", %%zmm30\n\t"                                                                             \
+  "vpternlogq $0x96, %%zmm30, %%zmm" #left ", %%zmm" #a0 "\n\t"                                                         \
+  "vpternlogq $0x96, %%zmm30, %%zmm" #left ", %%zmm" #a1 "\n\t"                                                         \
+  "vpternlogq $0x96, %%zmm30, %%zmm" #left ", %%zmm" #a2 "\n\t"                                                         \
+  "vpternlogq $0x96, %%zmm30, %%zmm" #left ", %%zmm" #a3 "\n\t"                                                         \
   "vpternlogq $0x96, %%zmm30, %%zmm" #left ", %%zmm" #a4 "\n\t"
-#define RO_CHI(t0, t1, t2, o)                             \
-  "vmovdqa64 %%zmm" #t0 ", %%zmm" #o "\n\t"               \
+#define RO_CHI(t0, t1, t2, o)                                                                                           \
+  "vmovdqa64 %%zmm" #t0 ", %%zmm" #o "\n\t"                                                                             \
   "vpternlogq $0xd2, %%zmm" #t2 ", %%zmm" #t1 ", %%zmm" #o "\n\t"
 // Rotated inputs a0 to a4 to the output registers o0 to o4, the same five in another order.
-#define RO_ROW(a0, r0, a1, r1, a2, r2, a3, r3, a4, r4, o0, o1, o2, o3, o4) \
-  "vprolq $" #r0 ", %%zmm" #a0 ", %%zmm25\n\t"            \
-  "vprolq $" #r1 ", %%zmm" #a1 ", %%zmm26\n\t"            \
-  "vprolq $" #r2 ", %%zmm" #a2 ", %%zmm27\n\t"            \
-  "vprolq $" #r3 ", %%zmm" #a3 ", %%zmm28\n\t"            \
-  "vprolq $" #r4 ", %%zmm" #a4 ", %%zmm29\n\t"            \
+#define RO_ROW(a0, r0, a1, r1, a2, r2, a3, r3, a4, r4, o0, o1, o2, o3, o4)                                              \
+  "vprolq $" #r0 ", %%zmm" #a0 ", %%zmm25\n\t"                                                                          \
+  "vprolq $" #r1 ", %%zmm" #a1 ", %%zmm26\n\t"                                                                          \
+  "vprolq $" #r2 ", %%zmm" #a2 ", %%zmm27\n\t"                                                                          \
+  "vprolq $" #r3 ", %%zmm" #a3 ", %%zmm28\n\t"                                                                          \
+  "vprolq $" #r4 ", %%zmm" #a4 ", %%zmm29\n\t"                                                                          \
   RO_CHI(25, 26, 27, o0) RO_CHI(26, 27, 28, o1) RO_CHI(27, 28, 29, o2) RO_CHI(28, 29, 25, o3) RO_CHI(29, 25, 26, o4)
+
 template <>
 __attribute__((noinline)) void permute<Vec8>(Vec8* state) {
   const uint64_t* constant = kRoundConstants;
@@ -182,8 +183,15 @@ __attribute__((noinline)) void permute<Vec8>(Vec8* state) {
       "vmovdqu64 %%zmm24, 1536(%[state])\n\t"
       : [constant] "+r"(constant)
       : [state] "r"(state), [end] "r"(kRoundConstants + 24)
-      : "memory", "cc", "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9", "zmm10", "zmm11", "zmm12", "zmm13", "zmm14", "zmm15", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21", "zmm22", "zmm23", "zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29", "zmm30", "zmm31");
+      : "memory", "cc", "zmm0", "zmm1", "zmm2", "zmm3", "zmm4", "zmm5", "zmm6", "zmm7", "zmm8", "zmm9", "zmm10",
+        "zmm11", "zmm12", "zmm13", "zmm14", "zmm15", "zmm16", "zmm17", "zmm18", "zmm19", "zmm20", "zmm21",
+        "zmm22", "zmm23", "zmm24", "zmm25", "zmm26", "zmm27", "zmm28", "zmm29", "zmm30", "zmm31");
 }
+
+#undef RO_COLUMN
+#undef RO_THETA
+#undef RO_CHI
+#undef RO_ROW
 
 constexpr Lanes kLanes = {"avx512", Vec8::kWidth, sponge_tiles<Vec8>, sponge_pairs<Vec8>};
 

@@ -294,6 +294,7 @@ def test_leaves_are_copied_and_may_be_an_array() -> None:
     tree = Tree(block)
     block[:] = 0
     assert tree.root == Tree(leaves).root and tree.leaf(4) == leaves[4]
+    assert not tree.leaves().flags.writeable
     assert Tree(np.frombuffer(b"".join(leaves * 2), np.uint8).reshape(10, 32)[::2]).root != ZERO
 
 
