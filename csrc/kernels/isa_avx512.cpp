@@ -6,13 +6,8 @@
 #include "registry.h"
 #include "simd.h"
 #include "matmul.h"
-#if __has_include("functions.h")
 #include "reduce.h"
-#endif
-#if __has_include("pointwise.h")
+#include "attention.h"
 #include "pointwise.h"
-#endif
-#if __has_include("movement.h")
 #include "movement.h"
-#endif
 #endif

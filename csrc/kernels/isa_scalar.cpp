@@ -4,7 +4,5 @@
 #include "prim.h"
 #include "registry.h"
 #include "simd.h"
-#if __has_include("element.h") && __has_include("functions.h")
 #include "functions.h"
 #include "element.h"
-#endif
