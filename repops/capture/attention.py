@@ -1,0 +1,119 @@
+"""Scaled dot product attention as one group, forward and backward (docs/spec/operators.md, "Attention group").
+
+Default `scaled_dot_product_attention`, once decomposed, gives wrong gradients without an error: the forward is taken apart
+while the fused backward stays and reads inputs that no longer fit. So capture never lets it through: while a step is
+traced every call becomes `repops::attention`, whose gradient is `repops::attention_backward`; both are lowered as they
+stand to the operators of the group. The two compute real values as well, so that a trace can be run eagerly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import prod, sqrt
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from repops.errors import UnsupportedOperators
+
+
+def _probabilities(q: Tensor, k: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Visible positions [T, S], scores, row maxima and row sums of exponentials of [B, T, S] attention."""
+    scores = (q @ k.transpose(1, 2)) * scale
+    visible = torch.ones(scores.shape[1:], dtype=torch.bool, device=q.device)
+    visible = visible.tril() if causal else visible
+    scores = scores.masked_fill(~visible, float("-inf"))
+    m = scores.amax(2, keepdim=True)
+    return visible, scores, m, (scores - m).exp().sum(2, keepdim=True)
+
+
+@torch.library.custom_op("repops::attention", mutates_args=())
+def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
+    """q [B, T, D], k [B, S, D], v [B, S, E] -> [B, T, E]."""
+    _, scores, m, total = _probabilities(q, k, causal, scale)
+    return ((scores - m).exp() @ v) / total
+
+
+@attention.register_fake
+def _(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
+    return q.new_empty((q.shape[0], q.shape[1], v.shape[2]))
+
+
+@torch.library.custom_op("repops::attention_backward", mutates_args=())
+def attention_backward(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, causal: bool, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of q, k, v, from the gradient and the value of the output."""
+    _, scores, m, total = _probabilities(q, k, causal, scale)
+    p = (scores - m).exp() / total
+    delta = (grad * out).sum(2, keepdim=True)
+    ds = p * (grad @ v.transpose(1, 2) - delta)
+    return (ds @ k) * scale, (ds.transpose(1, 2) @ q) * scale, p.transpose(1, 2) @ grad
+
+
+@attention_backward.register_fake
+def _(
+    grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, causal: bool, scale: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    return q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    q, k, v, ctx.causal, ctx.scale = inputs
+    ctx.save_for_backward(q, k, v, output)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    q, k, v, out = ctx.saved_tensors
+    return (*torch.ops.repops.attention_backward(grad, q, k, v, out, ctx.causal, ctx.scale), None, None)
+
+
+attention.register_autograd(_backward, setup_context=_setup_context)
+
+
+class AttentionCapture(TorchFunctionMode):
+    """While active, `F.scaled_dot_product_attention` is traced as `repops::attention`.
+
+    Raises UnsupportedOperators for masks other than causal, dropout and grouped queries: write those out in the step.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func is F.scaled_dot_product_attention:
+            return _captured(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _captured(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    for unsupported, name in (
+        (attn_mask is not None, "attn_mask"),
+        (dropout_p != 0.0, "dropout_p"),
+        (query.shape[:-2] != key.shape[:-2] or key.shape[:-2] != value.shape[:-2] or enable_gqa, "unequal batch or heads"),
+        (query.dtype != torch.float32 or key.dtype != torch.float32 or value.dtype != torch.float32, "dtype"),
+    ):
+        if unsupported:
+            raise UnsupportedOperators(
+                [f"scaled_dot_product_attention with {name}"], cure="Write it with matmul and softmax, or without this"
+            )
+    scale = 1 / sqrt(query.shape[-1]) if scale is None else scale
+    heads = prod(query.shape[:-2])
+    q, k, v = (x.reshape(heads, *x.shape[-2:]) for x in (query, key, value))
+    out = torch.ops.repops.attention(q, k, v, bool(is_causal), float(scale))
+    return out.reshape(*query.shape[:-1], value.shape[-1])  # type: ignore[no-any-return]

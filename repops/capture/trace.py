@@ -1,0 +1,87 @@
+"""Traces a step: `make_fx` with fake tensors and core decompositions, then functionalised by a second trace."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import core_aten_decompositions
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from repops.capture.attention import AttentionCapture
+from repops.errors import CaptureError
+
+Step = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
+
+# Lowered as they stand, because RO-1 has an order of its own for them (docs/spec/operators.md).
+_KEPT = """
+    native_layer_norm native_layer_norm_backward _softmax _softmax_backward_data _log_softmax _log_softmax_backward_data
+    gelu gelu_backward embedding embedding_dense_backward tanh_backward sigmoid_backward threshold_backward silu silu_backward
+    slice_backward select_backward
+""".split()
+
+
+def decompositions() -> dict[Any, Callable[..., Any]]:
+    """Core ATen decompositions without the operators that are lowered as they stand."""
+    packets = [getattr(torch.ops.aten, name) for name in _KEPT]
+    kept = {getattr(packet, overload) for packet in packets for overload in packet.overloads()}
+    return {target: rule for target, rule in core_aten_decompositions().items() if target not in kept}
+
+
+def trace(step: Step, state: dict[str, Tensor], batch: dict[str, Tensor]) -> GraphModule:
+    """The step as a graph of functional ATen operators over the tensors of state, then batch; outputs in slot order.
+
+    Raises CaptureError if the step does not return exactly its slots with their dtypes and shapes, or does not trace.
+    """
+    names = list(state)
+
+    def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
+        given = dict(zip(names, tensors, strict=False))
+        result = step(given, dict(zip(batch, tensors[len(names) :], strict=True)))
+        return tuple(_returned(result, state))
+
+    arguments = [*state.values(), *batch.values()]
+    with AttentionCapture():
+        first = _make(flat, arguments)
+    second = _make(torch.func.functionalize(first, remove="mutations"), arguments)
+    second.graph.eliminate_dead_code(is_impure_node=_is_impure)
+    return second
+
+
+def _make(function: Callable[..., Any], arguments: Sequence[Tensor]) -> GraphModule:
+    graph = make_fx(
+        function, decomposition_table=decompositions(), tracing_mode="fake", _allow_non_fake_inputs=True
+    )(*arguments)
+    assert isinstance(graph, GraphModule)
+    return graph
+
+
+def _is_impure(node: Node) -> bool:
+    """Only in-place operators have an effect besides their result; random ones count as unused like all others."""
+    schema = getattr(node.target, "_schema", None)
+    return node.op in ("placeholder", "output") or (schema is not None and schema.is_mutable)
+
+
+def _returned(result: object, state: dict[str, Tensor]) -> list[Tensor]:
+    if not isinstance(result, dict):
+        raise CaptureError(f"it returned {type(result).__name__}", "step", "A step returns the new state as a dict")
+    if set(result) != set(state):
+        wrong = sorted(set(result) ^ set(state))
+        raise CaptureError(
+            f"its result and its state differ in the slots {', '.join(map(str, wrong))}",
+            "step",
+            "A step returns every slot of its state and nothing else",
+        )
+    for name, old in state.items():
+        new = result[name]
+        if not isinstance(new, Tensor) or new.dtype != old.dtype or new.shape != old.shape:
+            found = f"{new.dtype}{list(new.shape)}" if isinstance(new, Tensor) else type(new).__name__
+            raise CaptureError(
+                f"it became {found}, it was {old.dtype}{list(old.shape)}",
+                f"slot {name}",
+                "A slot keeps its dtype and shape",
+            )
+    return [result[name] for name in state]
