@@ -7,14 +7,17 @@ test holds their list against this table.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 from eth_utils.crypto import keccak
 
 from repops.dtypes import DType
-from repops.ops import rules
+from repops.ops import rules, twins
 from repops.ops.rules import Rule
+from repops.ops.twins import Array, Twin
 
 VM_HEIGHT = 20
 _F32, _I64, _BOOL = DType.F32, DType.I64, DType.BOOL
@@ -24,15 +27,16 @@ _F32, _I64, _BOOL = DType.F32, DType.I64, DType.BOOL
 class Operator:
     """One row of the table.
 
-    rule: raises RuleViolation for a node that does not fit. in_place: the indices of inputs whose memory the output may
-    reuse when input and output have the same dtype and element count (each output element depends on that input's
-    element of the same index only). vm_height: height of the tree over the RepVM states of one element.
+    rule: raises RuleViolation for a node that does not fit. twin: the same mathematics in float64. in_place: the output
+    may take the memory of an input of the same dtype and element count, because an element depends on the elements of
+    the same index only. vm_height: height of the tree over the RepVM states of one element.
     """
 
     name: str
     rule: Rule
+    twin: Twin
     version: int = 1
-    in_place: tuple[int, ...] = ()
+    in_place: bool = False
     vm_height: int = VM_HEIGHT
 
     @cached_property
@@ -41,46 +45,123 @@ class Operator:
         return keccak(text=f"RO-1/{self.name}/{self.version}")
 
 
-def _pointwise(names: str, *dtypes: DType | str, out: DType | str, literals: int = 0) -> list[Operator]:
-    rule = rules.pointwise(*dtypes, out=out, literals=literals)
-    return [Operator(name, rule, in_place=tuple(range(len(dtypes)))) for name in names.split()]
+def _rows(rule: Rule, version: int = 1, **by_name: Callable[..., Array]) -> list[Operator]:
+    """Pointwise operators with one rule; each name with its function in float64."""
+    return [
+        Operator(name, rule, twins.pointwise(function), version, in_place=True)
+        for name, function in by_name.items()
+    ]
 
+
+def _sums(arity: int, **by_name: Callable[..., Array]) -> list[Operator]:
+    """f32 sums of a function of the inputs; each name with its term in float64."""
+    return [Operator(name, rules.reduction(arity), twins.reduction(term)) for name, term in by_name.items()]
+
+
+def _attention(**by_name: Twin) -> list[Operator]:
+    names = {f"attention_{name}": twin for name, twin in by_name.items()}
+    return [Operator(name, rules.attention(name), twin) for name, twin in names.items()]
+
+
+_POINTWISE = rules.pointwise
 
 _ROWS: list[Operator] = [
-    *_pointwise("add sub mul maximum minimum", "T", "T", out="T"),
-    *_pointwise("neg abs", "T", out="T"),
-    *_pointwise("div", _F32, _F32, out=_F32),
-    *_pointwise("sqrt rsqrt exp log tanh sigmoid erf gelu_erf gelu_tanh silu relu", _F32, out=_F32),
-    *_pointwise("relu_grad tanh_grad sigmoid_grad silu_grad gelu_erf_grad gelu_tanh_grad", _F32, _F32, out=_F32),
-    *_pointwise("eq ne lt le gt ge", "T", "T", out=_BOOL),
-    *_pointwise("logical_and logical_or logical_xor", _BOOL, _BOOL, out=_BOOL),
-    *_pointwise("logical_not", _BOOL, out=_BOOL),
-    *_pointwise("where", _BOOL, "any", "any", out="any"),
-    Operator("cast", rules.cast, in_place=(0,)),
-    *_pointwise("rstd", _F32, out=_F32, literals=2),
-    *_pointwise("softmax log_softmax normalize", _F32, _F32, _F32, out=_F32),
-    *_pointwise("layer_norm", *[_F32] * 5, out=_F32),
-    *_pointwise("layer_norm_grad", *[_F32] * 7, out=_F32),
-    Operator("sum", rules.reduction(1, (_F32, _I64, _BOOL))),
-    *[Operator(name, rules.reduction(1)) for name in ("amax", "sum_sq")],
-    *[Operator(name, rules.reduction(2)) for name in ("sum_mul", "sum_sq_centered", "sum_exp")],
-    Operator("sum_mul_normalized", rules.reduction(4)),
-    Operator("matmul", rules.matmul),
-    *[
-        Operator(f"attention_{name}", rules.attention(f"attention_{name}"))
-        for name in ("scores", "max", "sum", "out", "dv", "dp", "ds", "dq", "dk")
-    ],
-    Operator("permute", rules.permute),
-    Operator("expand", rules.expand),
-    Operator("slice", rules.slice_),
-    Operator("slice_grad", rules.slice_grad),
-    Operator("cat", rules.cat),
-    Operator("gather", rules.gather),
-    Operator("scatter", rules.scatter),
-    Operator("embedding", rules.embedding),
-    Operator("embedding_grad", rules.embedding_grad),
-    Operator("iota", rules.iota),
-    Operator("fill", rules.fill),
+    *_rows(
+        _POINTWISE("T", "T", out="T"),
+        add=np.add,
+        sub=np.subtract,
+        mul=np.multiply,
+        maximum=np.maximum,
+        minimum=np.minimum,
+    ),
+    *_rows(_POINTWISE("T", out="T"), neg=np.negative, abs=np.abs),
+    *_rows(_POINTWISE(_F32, _F32, out=_F32), div=np.divide),
+    *_rows(
+        _POINTWISE(_F32, out=_F32),
+        sqrt=np.sqrt,
+        rsqrt=lambda x: 1 / np.sqrt(x),
+        exp=np.exp,
+        log=np.log,
+        tanh=np.tanh,
+        sigmoid=twins.sigmoid,
+        erf=twins.erf,
+        gelu_erf=twins.gelu_erf,
+        gelu_tanh=twins.gelu_tanh,
+        silu=lambda x: x * twins.sigmoid(x),
+        relu=lambda x: np.maximum(x, 0.0),
+    ),
+    *_rows(
+        _POINTWISE(_F32, _F32, out=_F32),
+        relu_grad=lambda dy, y: np.where(y <= 0, 0.0, dy),
+        tanh_grad=lambda dy, y: dy * (1 - y * y),
+        sigmoid_grad=lambda dy, y: dy * y * (1 - y),
+        silu_grad=twins.silu_grad,
+        gelu_erf_grad=twins.gelu_erf_grad,
+        gelu_tanh_grad=twins.gelu_tanh_grad,
+    ),
+    *_rows(
+        _POINTWISE("T", "T", out=_BOOL),
+        eq=np.equal,
+        ne=np.not_equal,
+        lt=np.less,
+        le=np.less_equal,
+        gt=np.greater,
+        ge=np.greater_equal,
+    ),
+    *_rows(
+        _POINTWISE(_BOOL, _BOOL, out=_BOOL),
+        logical_and=np.logical_and,
+        logical_or=np.logical_or,
+        logical_xor=np.logical_xor,
+    ),
+    *_rows(_POINTWISE(_BOOL, out=_BOOL), logical_not=np.logical_not),
+    *_rows(_POINTWISE(_BOOL, "any", "any", out="any"), where=np.where),
+    Operator("cast", rules.cast, twins.cast, in_place=True),
+    *_rows(_POINTWISE(_F32, out=_F32, literals=2), rstd=lambda ssq, n, eps: 1 / np.sqrt(ssq / n + eps)),
+    *_rows(
+        _POINTWISE(_F32, _F32, _F32, out=_F32),
+        softmax=lambda x, m, s: np.exp(x - m) / s,
+        log_softmax=lambda x, m, s: x - m - np.log(s),
+        normalize=lambda x, mean, rstd: (x - mean) * rstd,
+    ),
+    *_rows(
+        _POINTWISE(*[_F32] * 5, out=_F32),
+        layer_norm=lambda x, mean, rstd, w, b: (x - mean) * rstd * w + b,
+    ),
+    *_rows(_POINTWISE(*[_F32] * 7, out=_F32), layer_norm_grad=twins.layer_norm_grad),
+    Operator("sum", rules.reduction(1, (_F32, _I64, _BOOL)), twins.reduction(lambda x: x)),
+    Operator("amax", rules.reduction(1), twins.reduction(lambda x: x, np.maximum, -np.inf)),
+    *_sums(1, sum_sq=np.square),
+    *_sums(
+        2,
+        sum_mul=np.multiply,
+        sum_sq_centered=lambda x, mean: np.square(x - mean),
+        sum_exp=lambda x, m: np.exp(x - m),
+    ),
+    *_sums(4, sum_mul_normalized=lambda g, x, mean, rstd: g * (x - mean) * rstd),
+    Operator("matmul", rules.matmul, twins.matmul),
+    *_attention(
+        scores=twins.attention_scores,
+        max=twins.attention_max,
+        sum=twins.attention_sum,
+        out=twins.attention_out,
+        dv=twins.attention_dv,
+        dp=twins.attention_dp,
+        ds=twins.attention_ds,
+        dq=twins.attention_dq,
+        dk=twins.attention_dk,
+    ),
+    Operator("permute", rules.permute, twins.permute),
+    Operator("expand", rules.expand, twins.expand),
+    Operator("slice", rules.slice_, twins.slice_),
+    Operator("slice_grad", rules.slice_grad, twins.slice_grad),
+    Operator("cat", rules.cat, twins.cat),
+    Operator("gather", rules.gather, twins.gather),
+    Operator("scatter", rules.scatter, twins.scatter),
+    Operator("embedding", rules.embedding, twins.embedding),
+    Operator("embedding_grad", rules.embedding_grad, twins.embedding_grad),
+    Operator("iota", rules.iota, twins.iota),
+    Operator("fill", rules.fill, twins.fill),
 ]
 
 OPERATORS: dict[str, Operator] = {row.name: row for row in _ROWS}

@@ -1,0 +1,342 @@
+"""Runs programs with the RepOps kernels: for the result, for the trace, or node by node.
+
+Inputs are checked once, at the front; inside a program no kernel raises. All ways give the same bits.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from repops import _kernels
+from repops.commit import keccak256, tensor_root
+from repops.dtypes import DType
+from repops.errors import ProgramError, TensorError
+from repops.graph.ir import BatchTensor, Input, Node, Program, Ref, RefKind, Slot, element_count
+from repops.ops.table import OPERATORS
+
+Array = np.ndarray[Any, Any]
+Tensors = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WalkStep:
+    """One executed node: its index, itself, its inputs in the shapes it reads, its output. The output may be changed."""
+
+    index: int
+    node: Node
+    inputs: tuple[Array, ...]
+    output: Array
+
+
+class Executor:
+    """Runs one program. threads: how many threads a kernel may use. isa: a name of `_kernels.isas()`, None for the best.
+
+    memory_limit: bytes that node outputs may need at once, default the machine's memory.
+    Raises ProgramError if the program is not well formed or needs more memory, TensorError for an unknown isa.
+    """
+
+    def __init__(
+        self, program: Program, threads: int = 1, isa: str | None = None, memory_limit: int | None = None
+    ) -> None:
+        self.program = program.check()
+        self.threads = max(1, threads)
+        self.isa = checked_isa(isa)
+        self._last_use = _last_uses(program)
+        need, limit = _peak_bytes(program, self._last_use), memory_limit or _machine_memory()
+        if need > limit:
+            raise ProgramError(
+                f"its node outputs need {need} bytes at once, {limit} are allowed",
+                "program",
+                "Raise memory_limit, or run it on a larger machine",
+            )
+
+    def run(self, state: Tensors, batch: Tensors, donate: bool = False) -> dict[str, Array]:
+        """One step: the new state by slot name.
+
+        state, batch: tensors by name, exactly the program's, as numpy arrays or anything with DLPack. donate: the state's
+        own buffers are updated in place and returned; the old values are gone. Raises TensorError for a wrong tensor.
+        """
+        states = checked_tensors(self.program.slots, state, "state")
+        batches = checked_tensors(self.program.batch, batch, "batch")
+        if donate:
+            _check_donation(self.program.slots, state, states)
+        memory = _Memory(self.program, states, batches)
+        targets = self._targets(states) if donate else {}
+        for index, node in enumerate(self.program.nodes):
+            out = targets.get(index)
+            if out is None:
+                out = self._reused(memory, index, node)
+            if out is None:
+                out = np.empty(element_count(node.shape), node.dtype.numpy)
+            _call(node, [memory.read(i) for i in node.inputs], out, self.threads, self.isa)
+            memory.nodes[index] = out.reshape(node.shape)
+            for item in node.inputs:
+                if item.ref.kind is RefKind.NODE and self._last_use[item.ref] == index:
+                    memory.nodes[item.ref.index] = None
+        new = memory.new_state(copy_given=True)
+        if donate:
+            for old, name in zip(states, new, strict=True):
+                if not np.may_share_memory(old, new[name]):
+                    old[...] = new[name]
+                new[name] = old
+        return new
+
+    def walk(self, state: Tensors, batch: Tensors, roots: bool = False) -> Walk:
+        """Node by node, every output kept by whoever iterates. roots: collect the trace; see `Walk`. Raises TensorError."""
+        states = checked_tensors(self.program.slots, state, "state")
+        batches = checked_tensors(self.program.batch, batch, "batch")
+        return Walk(self, states, batches, roots)
+
+    def trace(self, state: Tensors, batch: Tensors) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Output roots of all trace nodes, uint8 [trace_length, 32]; the last is the new state root. Raises TensorError."""
+        walk = self.walk(state, batch, roots=True)
+        for _ in walk:
+            pass
+        return walk.trace()
+
+    def _targets(self, states: Sequence[Array]) -> dict[int, Array]:
+        """For donation: the nodes that may write straight into the slot that they update."""
+        targets: dict[int, Array] = {}
+        kept = {slot.update for i, slot in enumerate(self.program.slots) if slot.update != Ref.state(i)}
+        for i, slot in enumerate(self.program.slots):
+            ref, old = slot.update, Ref.state(i)
+            if ref.kind is not RefKind.NODE or ref.index in targets or old in kept:
+                continue
+            node, last = self.program.nodes[ref.index], self._last_use.get(old, -1)
+            readable = all(
+                element_count(x.shape) == element_count(node.shape) for x in node.inputs if x.ref == old
+            )
+            if last < ref.index or (last == ref.index and OPERATORS[node.op].in_place and readable):
+                targets[ref.index] = states[i].reshape(-1)
+        return targets
+
+    def _reused(self, memory: _Memory, index: int, node: Node) -> Array | None:
+        """The memory of an input that dies here, if the operator may write over it."""
+        if not OPERATORS[node.op].in_place:
+            return None
+        for item in node.inputs:
+            if (
+                item.ref.kind is RefKind.NODE
+                and item.dtype is node.dtype
+                and element_count(item.shape) == element_count(node.shape)
+                and self._last_use[item.ref] == index
+            ):
+                return memory.read(item).reshape(-1)
+        return None
+
+
+class Walk:
+    """An execution node by node. Iterate it to the end; what an iteration does to `.output` is what later nodes read.
+
+    Then `state()` is the new state by slot name, and `trace()` the roots, if they were asked for.
+    """
+
+    def __init__(self, executor: Executor, states: Sequence[Array], batches: Sequence[Array], roots: bool) -> None:
+        self._executor = executor
+        self._memory = _Memory(executor.program, states, batches)
+        self._roots: list[bytes] | None = [] if roots else None
+        self._done = False
+
+    def __iter__(self) -> Iterator[WalkStep]:
+        executor, memory = self._executor, self._memory
+        for index, node in enumerate(executor.program.nodes):
+            inputs = tuple(memory.read(i) for i in node.inputs)
+            output = execute_checked(node, inputs, executor.threads, executor.isa)
+            memory.nodes[index] = output
+            yield WalkStep(index, node, inputs, output)
+            if self._roots is not None:
+                self._roots.append(tensor_root(output, executor.threads))
+            for item in node.inputs:
+                if item.ref.kind is RefKind.NODE and executor._last_use[item.ref] == index:
+                    memory.nodes[item.ref.index] = None
+        self._done = True
+
+    def state(self) -> dict[str, Array]:
+        """The new state, after the last node. Raises TensorError before."""
+        self._check_done()
+        return self._memory.new_state(copy_given=True)
+
+    def trace(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Output roots of all trace nodes, uint8 [trace_length, 32]. Raises TensorError before the end or without roots."""
+        self._check_done()
+        if self._roots is None:
+            raise TensorError("the walk collected no roots", "trace", "Ask for them: walk(state, batch, roots=True)")
+        roots = list(self._roots)
+        for node in self._executor.program.hash_nodes:
+            left, right = (self._root_of(item.ref, roots) for item in node.inputs)
+            roots.append(keccak256(left + right))
+        return np.frombuffer(b"".join(roots), np.uint8).reshape(-1, 32)
+
+    def _root_of(self, ref: Ref, roots: Sequence[bytes]) -> bytes:
+        if ref.kind is RefKind.NODE:
+            return roots[ref.index]
+        if ref.kind is RefKind.ZERO:
+            return bytes(32)
+        return tensor_root(self._memory.given[ref], self._executor.threads)
+
+    def _check_done(self) -> None:
+        if not self._done:
+            raise TensorError("the walk has not reached its end", "walk", "Iterate it to the end first")
+
+
+def execute_node(node: Node, inputs: Sequence[Any], threads: int = 1, isa: str | None = None) -> Array:
+    """One compute node of a checked program, for the referee: its output, in the node's shape.
+
+    inputs: tensors of the dtypes and element counts that the node declares. Raises TensorError if they are not, ProgramError
+    for a hash node or an unknown operator.
+    """
+    if node.op not in OPERATORS:
+        raise ProgramError(f"{node.op!r} is not an operator", "node", "Only compute nodes are executed")
+    if len(inputs) != len(node.inputs):
+        raise TensorError(f"{len(inputs)} tensors for {len(node.inputs)} inputs", f"node {node.op}", "Give one for each")
+    arrays = [
+        _checked(value, item, f"node {node.op}, input {i}")
+        for i, (item, value) in enumerate(zip(node.inputs, inputs, strict=True))
+    ]
+    return execute_checked(node, arrays, max(1, threads), checked_isa(isa))
+
+
+def execute_checked(node: Node, inputs: Sequence[Array], threads: int, isa: str | None) -> Array:
+    """As execute_node, for inputs that were checked."""
+    out = np.empty(node.shape, node.dtype.numpy)
+    _call(node, inputs, out, threads, isa)
+    return out
+
+
+def checked_isa(isa: str | None) -> str | None:
+    """The isa, if this machine has it. Raises TensorError."""
+    if isa is not None and isa not in _kernels.isas():
+        raise TensorError(f"this machine has no {isa!r}", "isa", f"It has {', '.join(_kernels.isas())}")
+    return isa
+
+
+def checked_tensors(wanted: Sequence[Slot | BatchTensor], given: Tensors, what: str) -> list[Array]:
+    """The arrays in the program's order. Raises TensorError unless names, dtypes and shapes are the program's."""
+    names = [tensor.name for tensor in wanted]
+    missing, extra = [n for n in names if n not in given], [str(n) for n in given if n not in set(names)]
+    if missing or extra:
+        faults = [f"without {', '.join(missing)}"] * bool(missing) + [f"with unknown {', '.join(extra)}"] * bool(extra)
+        raise TensorError(f"{what} {' and '.join(faults)}", what, f"Give exactly: {', '.join(names)}")
+    arrays = [_checked(given[t.name], t, f"{what} tensor {t.name}") for t in wanted]
+    for array, tensor in zip(arrays, wanted, strict=True):
+        if array.shape != tensor.shape:
+            raise TensorError(
+                f"shape is {list(array.shape)}, the program's is {list(tensor.shape)}",
+                f"{what} tensor {tensor.name}",
+                "Reshape it",
+            )
+    return arrays
+
+
+def as_array(value: Any, where: str = "tensor") -> Array:
+    """A C-contiguous numpy array over the same memory if possible. Takes numpy arrays and anything with DLPack.
+
+    Raises TensorError for anything else, and for a big-endian array.
+    """
+    try:
+        array = value if isinstance(value, (np.ndarray, np.generic)) else np.from_dlpack(value)
+        array = np.ascontiguousarray(array).reshape(np.shape(array))
+    except (TypeError, ValueError, AttributeError, RuntimeError, BufferError) as error:
+        raise TensorError(f"not a tensor that can be read ({error})", where, "Give a numpy array or a CPU tensor") from None
+    return array
+
+
+def _checked(value: Any, wanted: Slot | BatchTensor | Input, where: str) -> Array:
+    array = as_array(value, where)
+    dtype = DType.of(array.dtype) if array.dtype != np.dtype(np.float64) else None
+    if dtype is not wanted.dtype:
+        raise TensorError(f"dtype is {array.dtype}, the program's is {wanted.dtype.text}", where, "Convert it")
+    if array.size != element_count(wanted.shape):
+        raise TensorError(f"shape is {list(array.shape)}, the program's is {list(wanted.shape)}", where, "Reshape it")
+    return array
+
+
+def _check_donation(slots: Sequence[Slot], state: Tensors, arrays: Sequence[Array]) -> None:
+    """Donated arrays are written: they must be writable, contiguous as given, and not overlap."""
+    spans = []
+    for slot, array in zip(slots, arrays, strict=True):
+        where = f"state tensor {slot.name}"
+        given = state[slot.name]
+        own = isinstance(given, np.ndarray) and given is not array and not np.shares_memory(given, array)
+        if not array.flags.writeable or (own and array.size):
+            raise TensorError("cannot be updated in place", where, "Give a writable contiguous array, or donate=False")
+        start = array.ctypes.data
+        spans.append((start, start + array.nbytes, where))
+    spans.sort()
+    for (_, end, where), (start, _, other) in zip(spans, spans[1:], strict=False):
+        if start < end:
+            raise TensorError(f"shares memory with {where}", other, "Give each slot memory of its own, or donate=False")
+
+
+class _Memory:
+    """The tensors of one execution: what was given, and the node outputs that are still needed."""
+
+    def __init__(self, program: Program, states: Sequence[Array], batches: Sequence[Array]) -> None:
+        self.program = program
+        self.given: dict[Ref, Array] = {}
+        self.given.update({Ref.state(i): a for i, a in enumerate(states)})
+        self.given.update({Ref.batch(i): a for i, a in enumerate(batches)})
+        self.given.update({Ref.constant(i): c.data for i, c in enumerate(program.constants)})
+        self.nodes: list[Array | None] = [None] * len(program.nodes)
+
+    def read(self, item: Input) -> Array:
+        """An input in the shape under which it is read."""
+        return self._find(item.ref).reshape(item.shape)
+
+    def _find(self, ref: Ref) -> Array:
+        found = self.nodes[ref.index] if ref.kind is RefKind.NODE else self.given[ref]
+        assert found is not None, "a node output was freed before its last use"
+        return found
+
+    def new_state(self, copy_given: bool) -> dict[str, Array]:
+        """The slots' updates, each with memory of its own (given tensors are copied)."""
+        new: dict[str, Array] = {}
+        seen: set[Ref] = set()
+        for slot in self.program.slots:
+            value = self._find(slot.update).reshape(slot.shape)
+            if slot.update in seen or (copy_given and slot.update.kind is not RefKind.NODE):
+                value = value.copy()
+            seen.add(slot.update)
+            new[slot.name] = value
+        return new
+
+
+def _call(node: Node, inputs: Sequence[Array], out: Array, threads: int, isa: str | None) -> None:
+    given = [(a, int(i.dtype), list(i.shape)) for a, i in zip(inputs, node.inputs, strict=True)]
+    result = (out, int(node.dtype), list(node.shape))
+    _kernels.run(node.op, isa, threads, list(node.params), list(node.literals), given, result)
+
+
+def _last_uses(program: Program) -> dict[Ref, int]:
+    """For each ref the last node that reads it; the number of nodes if it is an update."""
+    last: dict[Ref, int] = {}
+    for index, node in enumerate(program.nodes):
+        for item in node.inputs:
+            last[item.ref] = index
+    for slot in program.slots:
+        if slot.update.kind is RefKind.NODE:
+            last[slot.update] = len(program.nodes)
+    return last
+
+
+def _peak_bytes(program: Program, last_use: Mapping[Ref, int]) -> int:
+    """The most bytes that node outputs take at once, nothing reused."""
+    sizes = [element_count(node.shape) * node.dtype.itemsize for node in program.nodes]
+    live = peak = 0
+    for index, node in enumerate(program.nodes):
+        live += sizes[index]
+        peak = max(peak, live)
+        dead = {i.ref for i in node.inputs if i.ref.kind is RefKind.NODE and last_use[i.ref] == index}
+        if Ref.node(index) not in last_use:
+            dead.add(Ref.node(index))
+        live -= sum(sizes[ref.index] for ref in dead)
+    return peak
+
+
+def _machine_memory() -> int:
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

@@ -1,0 +1,257 @@
+"""Float64 twins of the operators: the same mathematics in numpy float64, in no particular order of additions.
+
+Capture's self-check runs a program with them and compares with the eager step in float64. f32 tensors are float64 here,
+i64 and bool tensors are themselves. A twin takes a checked node and its inputs in the shapes under which the node reads
+them, and returns the output in the node's shape.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from repops.dtypes import DType
+from repops.graph.ir import Node
+
+Array = np.ndarray[Any, Any]
+Twin = Callable[[Node, Sequence[Array]], Array]
+
+_GELU_TANH = math.sqrt(2 / math.pi)
+_erf = np.frompyfunc(math.erf, 1, 1)
+
+
+def float_literal(bits: int) -> float:
+    """The number that an f32 pattern stands for."""
+    return float(np.array(bits, dtype=np.uint32).view(np.float32))
+
+
+def pointwise(function: Callable[..., Array]) -> Twin:
+    """A function of broadcasting arrays; f32 literals come last."""
+
+    def twin(node: Node, inputs: Sequence[Array]) -> Array:
+        return np.asarray(function(*inputs, *[float_literal(v) for v in node.literals]))
+
+    return twin
+
+
+def reduction(function: Callable[..., Array], combine: Callable[[Array, Array], Array] = np.add, start: float = 0) -> Twin:
+    """A sum (or maximum, by `combine` from `start`) of the terms that a function makes of the inputs, over [start, stop)."""
+
+    def twin(node: Node, inputs: Sequence[Array]) -> Array:
+        axes, (first, last) = node.params[1:-2], node.params[-2:]
+        operands = inputs[:-1] if first else inputs
+        terms = np.asarray(function(*np.broadcast_arrays(*operands)))
+        before, after = terms.shape[: axes[0]], terms.shape[axes[-1] + 1 :]
+        terms = terms.reshape(*before, -1, *after).take(range(first, last), axis=len(before))
+        if terms.dtype == np.bool_:
+            terms = terms.astype(np.int64)
+        with np.errstate(over="ignore"):
+            out = combine.reduce(terms, axis=len(before), initial=start if terms.dtype != np.int64 else int(start))  # type: ignore[attr-defined]
+            out = np.asarray(out).reshape(node.shape)
+            return combine(inputs[-1], out) if first else out
+
+    return twin
+
+
+def cast(node: Node, inputs: Sequence[Array]) -> Array:
+    """Truncates and saturates to i64, NaN gives 0; bool is x != 0."""
+    (x,) = inputs
+    if node.dtype is DType.BOOL:
+        return np.asarray(x != 0)
+    if node.dtype is DType.I64 and x.dtype == np.float64:
+        whole = np.nan_to_num(np.trunc(x), nan=0.0)
+        limits = np.iinfo(np.int64)
+        inside = np.clip(whole, -(2.0**63), 2.0**63 - 1024).astype(np.int64)
+        return np.where(whole >= 2.0**63, limits.max, np.where(whole < -(2.0**63), limits.min, inside))
+    return np.asarray(x.astype(np.float64 if node.dtype is DType.F32 else np.int64))
+
+
+def matmul(node: Node, inputs: Sequence[Array]) -> Array:
+    """A link of a product: terms [start, stop) of k, added to the carry."""
+    ta, tb, start, stop = node.params
+    a, b = (x.swapaxes(-1, -2) if t else x for x, t in zip(inputs, (ta, tb), strict=False))
+    out = a[..., start:stop] @ b[..., start:stop, :]
+    return np.asarray(inputs[2] + out if start else out)
+
+
+def _visible(node: Node, shape: tuple[int, ...]) -> Array:
+    """[T, S]: whether key j is visible to query i."""
+    return np.tri(shape[-2], shape[-1], dtype=np.bool_) if node.params[0] else np.ones(shape[-2:], dtype=np.bool_)
+
+
+def attention_scores(node: Node, inputs: Sequence[Array]) -> Array:
+    q, k = inputs
+    scores = (q @ k.swapaxes(1, 2)) * float_literal(node.literals[0])
+    return np.where(_visible(node, scores.shape), scores, -np.inf)
+
+
+def attention_max(node: Node, inputs: Sequence[Array]) -> Array:
+    seen = np.where(_visible(node, inputs[0].shape), inputs[0], -np.inf)
+    return np.asarray(seen.max(axis=2, keepdims=True, initial=-np.inf))
+
+
+def _exponentials(node: Node, s: Array, m: Array) -> Array:
+    visible = _visible(node, s.shape)
+    return np.where(visible, np.exp(np.where(visible, s, m) - m), 0.0)
+
+
+def attention_sum(node: Node, inputs: Sequence[Array]) -> Array:
+    return np.asarray(_exponentials(node, *inputs).sum(axis=2, keepdims=True))
+
+
+def attention_out(node: Node, inputs: Sequence[Array]) -> Array:
+    s, m, total, v = inputs
+    return np.asarray((_exponentials(node, s, m) @ v) / total)
+
+
+def attention_dv(node: Node, inputs: Sequence[Array]) -> Array:
+    s, m, total, do = inputs
+    return np.asarray((_exponentials(node, s, m) / total).swapaxes(1, 2) @ do)
+
+
+def attention_dp(node: Node, inputs: Sequence[Array]) -> Array:
+    do, v = inputs
+    dp = do @ v.swapaxes(1, 2)
+    return np.where(_visible(node, dp.shape), dp, 0.0)
+
+
+def attention_ds(node: Node, inputs: Sequence[Array]) -> Array:
+    s, m, total, dp, delta = inputs
+    return np.where(_visible(node, s.shape), _exponentials(node, s, m) / total * (dp - delta), 0.0)
+
+
+def attention_dq(node: Node, inputs: Sequence[Array]) -> Array:
+    ds, k = inputs
+    return np.asarray((np.where(_visible(node, ds.shape), ds, 0.0) @ k) * float_literal(node.literals[0]))
+
+
+def attention_dk(node: Node, inputs: Sequence[Array]) -> Array:
+    ds, q = inputs
+    seen = np.where(_visible(node, ds.shape), ds, 0.0)
+    return np.asarray((seen.swapaxes(1, 2) @ q) * float_literal(node.literals[0]))
+
+
+def permute(node: Node, inputs: Sequence[Array]) -> Array:
+    return inputs[0].transpose(node.params)
+
+
+def expand(node: Node, inputs: Sequence[Array]) -> Array:
+    return np.broadcast_to(inputs[0], node.shape)
+
+
+def _positions(node: Node, length: int) -> tuple[slice | Array, ...]:
+    axis, start, step = node.params
+    return (slice(None),) * axis + (start + step * np.arange(length),)
+
+
+def slice_(node: Node, inputs: Sequence[Array]) -> Array:
+    return np.asarray(inputs[0][_positions(node, node.shape[node.params[0]])])
+
+
+def slice_grad(node: Node, inputs: Sequence[Array]) -> Array:
+    out = np.zeros(node.shape, inputs[0].dtype)
+    out[_positions(node, inputs[0].shape[node.params[0]])] = inputs[0]
+    return out
+
+
+def cat(node: Node, inputs: Sequence[Array]) -> Array:
+    return np.concatenate(inputs, axis=node.params[0])
+
+
+def _grids(index: Array, axis: int) -> list[Array]:
+    grids: list[Array] = list(np.indices(index.shape, sparse=True))
+    grids[axis] = index
+    return grids
+
+
+def gather(node: Node, inputs: Sequence[Array]) -> Array:
+    x, index = inputs
+    axis = node.params[0]
+    inside = (index >= 0) & (index < x.shape[axis])
+    if not inside.any():
+        return np.zeros(node.shape, x.dtype)
+    values = x[tuple(_grids(np.where(inside, index, 0), axis))]
+    return np.where(inside, values, np.zeros((), x.dtype))
+
+
+def scatter(node: Node, inputs: Sequence[Array]) -> Array:
+    x, index = inputs
+    axis = node.params[0]
+    inside = (index >= 0) & (index < x.shape[axis])
+    grids = [np.broadcast_to(g, index.shape)[inside] for g in _grids(index, axis)]
+    out = x.copy()
+    out[tuple(grids)] = _filled(node)
+    return out
+
+
+def embedding(node: Node, inputs: Sequence[Array]) -> Array:
+    weight, index = inputs
+    inside = (index >= 0) & (index < len(weight))
+    if not inside.any():
+        return np.zeros(node.shape, weight.dtype)
+    rows = weight[np.where(inside, index, 0)]
+    return np.where(inside[..., None], rows, np.zeros((), weight.dtype))
+
+
+def embedding_grad(node: Node, inputs: Sequence[Array]) -> Array:
+    start, stop = node.params
+    dy, index = inputs[0][start:stop], inputs[1][start:stop]
+    inside = (index >= 0) & (index < node.shape[0])
+    out = inputs[2].copy() if start else np.zeros(node.shape)
+    np.add.at(out, index[inside], dy[inside])
+    return out
+
+
+def iota(node: Node, inputs: Sequence[Array]) -> Array:
+    start, step = node.params
+    with np.errstate(over="ignore"):
+        counted = np.arange(math.prod(node.shape), dtype=np.int64) * np.int64(step) + np.int64(start)
+    return counted.reshape(node.shape)
+
+
+def _filled(node: Node) -> Array:
+    bits = node.literals[0].to_bytes(8, "little")[: node.dtype.itemsize]
+    value = np.frombuffer(bits, dtype=node.dtype.numpy)[0]
+    return np.asarray(value, dtype=np.float64 if node.dtype is DType.F32 else None)
+
+
+def fill(node: Node, inputs: Sequence[Array]) -> Array:
+    return np.full(node.shape, _filled(node))
+
+
+def gelu_erf(x: Array) -> Array:
+    return np.asarray(0.5 * x * (1 + _erf(x * math.sqrt(0.5)).astype(np.float64)))
+
+
+def gelu_erf_grad(dy: Array, x: Array) -> Array:
+    cdf = 0.5 * (1 + _erf(x * math.sqrt(0.5)).astype(np.float64))
+    return np.asarray(dy * (cdf + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)))
+
+
+def gelu_tanh(x: Array) -> Array:
+    return np.asarray(0.5 * x * (1 + np.tanh(_GELU_TANH * (x + 0.044715 * x**3))))
+
+
+def gelu_tanh_grad(dy: Array, x: Array) -> Array:
+    t = np.tanh(_GELU_TANH * (x + 0.044715 * x**3))
+    return np.asarray(dy * (0.5 * (1 + t) + 0.5 * x * (1 - t * t) * _GELU_TANH * (1 + 3 * 0.044715 * x * x)))
+
+
+def erf(x: Array) -> Array:
+    return np.asarray(_erf(x).astype(np.float64))
+
+
+def sigmoid(x: Array) -> Array:
+    return np.asarray(1 / (1 + np.exp(-x)))
+
+
+def silu_grad(dy: Array, x: Array) -> Array:
+    s = sigmoid(x)
+    return np.asarray(dy * s * (1 + x * (1 - s)))
+
+
+def layer_norm_grad(dy: Array, x: Array, mean: Array, rstd: Array, w: Array, c1: Array, c2: Array) -> Array:
+    return np.asarray(rstd * (dy * w - c1 - (x - mean) * rstd * c2))
