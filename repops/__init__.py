@@ -1,1 +1,70 @@
-"""RepOps: reproducible operators, programs and commitments."""
+"""RepOps: reproducible operators, programs and commitments.
+
+    step, state, make_batch = repops.lift(module, loss, optimizer=repops.AdamW(), schedule=repops.constant(1e-3))
+    program = repops.capture(step, state, make_batch(x, y, 0))
+    state = repops.Executor(program).run(state, make_batch(x, y, 0))
+
+torch is imported when `capture`, `lift` or an optimizer is first used, not before: providers and referees need none of it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from repops import graph
+from repops.commit import Tree
+from repops.errors import (
+    CaptureError,
+    CommitmentError,
+    ProgramError,
+    RepopsError,
+    TensorError,
+    UnsupportedOperators,
+)
+from repops.execute import Executor, Walk, WalkStep, execute_node
+from repops.graph.ir import BatchTensor, Constant, Input, Node, Program, Ref, RefKind, Slot
+
+if TYPE_CHECKING:
+    from repops.capture import capture
+    from repops.lift import lift
+    from repops.optim import SGD, AdamW, constant, cosine
+
+__all__ = [
+    "SGD",
+    "AdamW",
+    "BatchTensor",
+    "CaptureError",
+    "CommitmentError",
+    "Constant",
+    "Executor",
+    "Input",
+    "Node",
+    "Program",
+    "ProgramError",
+    "Ref",
+    "RefKind",
+    "RepopsError",
+    "Slot",
+    "TensorError",
+    "Tree",
+    "UnsupportedOperators",
+    "Walk",
+    "WalkStep",
+    "capture",
+    "constant",
+    "cosine",
+    "execute_node",
+    "graph",
+    "lift",
+]
+
+_WITH_TORCH = {"SGD": "optim", "AdamW": "optim", "constant": "optim", "cosine": "optim", "capture": "", "lift": ""}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_TORCH:
+        raise AttributeError(f"module 'repops' has no attribute {name!r}")
+    home = _WITH_TORCH[name]
+    # capture and lift are modules that can be called (repops.callable).
+    return getattr(import_module(f"repops.{home}"), name) if home else import_module(f"repops.{name}")

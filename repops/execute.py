@@ -18,6 +18,7 @@ from repops.dtypes import DType
 from repops.errors import ProgramError, TensorError
 from repops.graph.ir import BatchTensor, Input, Node, Program, Ref, RefKind, Slot, element_count
 from repops.ops.table import OPERATORS
+from repops.plan import Compiler, last_uses
 
 Array = np.ndarray[Any, Any]
 Tensors = Mapping[str, Any]
@@ -46,14 +47,17 @@ class Executor:
         self.program = program.check()
         self.threads = max(1, threads)
         self.isa = checked_isa(isa)
-        self._last_use = _last_uses(program)
-        need, limit = _peak_bytes(program, self._last_use), memory_limit or _machine_memory()
-        if need > limit:
+        layout = Compiler(program)
+        limit = memory_limit or _machine_memory()
+        if layout.arena_bytes > limit:
             raise ProgramError(
-                f"its node outputs need {need} bytes at once, {limit} are allowed",
+                f"its node outputs need {layout.arena_bytes} bytes at once, {limit} are allowed",
                 "program",
                 "Raise memory_limit, or run it on a larger machine",
             )
+        self._plan = layout.plan(self.isa)
+        self._written = layout.written
+        self._last_use = last_uses(program)
 
     def run(self, state: Tensors, batch: Tensors, donate: bool = False) -> dict[str, Array]:
         """One step: the new state by slot name.
@@ -65,26 +69,14 @@ class Executor:
         batches = checked_tensors(self.program.batch, batch, "batch")
         if donate:
             _check_donation(self.program.slots, state, states)
-        memory = _Memory(self.program, states, batches)
-        targets = self._targets(states) if donate else {}
-        for index, node in enumerate(self.program.nodes):
-            out = targets.get(index)
-            if out is None:
-                out = self._reused(memory, index, node)
-            if out is None:
-                out = np.empty(element_count(node.shape), node.dtype.numpy)
-            _call(node, [memory.read(i) for i in node.inputs], out, self.threads, self.isa)
-            memory.nodes[index] = out.reshape(node.shape)
-            for item in node.inputs:
-                if item.ref.kind is RefKind.NODE and self._last_use[item.ref] == index:
-                    memory.nodes[item.ref.index] = None
-        new = memory.new_state(copy_given=True)
-        if donate:
-            for old, name in zip(states, new, strict=True):
-                if not np.may_share_memory(old, new[name]):
-                    old[...] = new[name]
-                new[name] = old
-        return new
+            new = states
+        else:
+            new = [
+                np.empty(slot.shape, slot.dtype.numpy) if i in self._written else states[i].copy()
+                for i, slot in enumerate(self.program.slots)
+            ]
+        self._plan.run(states, batches, [c.data for c in self.program.constants], new, self.threads)
+        return {slot.name: array for slot, array in zip(self.program.slots, new, strict=True)}
 
     def walk(self, state: Tensors, batch: Tensors, roots: bool = False) -> Walk:
         """Node by node, every output kept by whoever iterates. roots: collect the trace; see `Walk`. Raises TensorError."""
@@ -98,36 +90,6 @@ class Executor:
         for _ in walk:
             pass
         return walk.trace()
-
-    def _targets(self, states: Sequence[Array]) -> dict[int, Array]:
-        """For donation: the nodes that may write straight into the slot that they update."""
-        targets: dict[int, Array] = {}
-        kept = {slot.update for i, slot in enumerate(self.program.slots) if slot.update != Ref.state(i)}
-        for i, slot in enumerate(self.program.slots):
-            ref, old = slot.update, Ref.state(i)
-            if ref.kind is not RefKind.NODE or ref.index in targets or old in kept:
-                continue
-            node, last = self.program.nodes[ref.index], self._last_use.get(old, -1)
-            readable = all(
-                element_count(x.shape) == element_count(node.shape) for x in node.inputs if x.ref == old
-            )
-            if last < ref.index or (last == ref.index and OPERATORS[node.op].in_place and readable):
-                targets[ref.index] = states[i].reshape(-1)
-        return targets
-
-    def _reused(self, memory: _Memory, index: int, node: Node) -> Array | None:
-        """The memory of an input that dies here, if the operator may write over it."""
-        if not OPERATORS[node.op].in_place:
-            return None
-        for item in node.inputs:
-            if (
-                item.ref.kind is RefKind.NODE
-                and item.dtype is node.dtype
-                and element_count(item.shape) == element_count(node.shape)
-                and self._last_use[item.ref] == index
-            ):
-                return memory.read(item).reshape(-1)
-        return None
 
 
 class Walk:
@@ -159,7 +121,7 @@ class Walk:
     def state(self) -> dict[str, Array]:
         """The new state, after the last node. Raises TensorError before."""
         self._check_done()
-        return self._memory.new_state(copy_given=True)
+        return self._memory.new_state()
 
     def trace(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Output roots of all trace nodes, uint8 [trace_length, 32]. Raises TensorError before the end or without roots."""
@@ -193,7 +155,9 @@ def execute_node(node: Node, inputs: Sequence[Any], threads: int = 1, isa: str |
     if node.op not in OPERATORS:
         raise ProgramError(f"{node.op!r} is not an operator", "node", "Only compute nodes are executed")
     if len(inputs) != len(node.inputs):
-        raise TensorError(f"{len(inputs)} tensors for {len(node.inputs)} inputs", f"node {node.op}", "Give one for each")
+        raise TensorError(
+            f"{len(inputs)} tensors for {len(node.inputs)} inputs", f"node {node.op}", "Give one for each"
+        )
     arrays = [
         _checked(value, item, f"node {node.op}, input {i}")
         for i, (item, value) in enumerate(zip(node.inputs, inputs, strict=True))
@@ -239,10 +203,12 @@ def as_array(value: Any, where: str = "tensor") -> Array:
     Raises TensorError for anything else, and for a big-endian array.
     """
     try:
-        array = value if isinstance(value, (np.ndarray, np.generic)) else np.from_dlpack(value)
-        array = np.ascontiguousarray(array).reshape(np.shape(array))
+        array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else np.from_dlpack(value)
+        array = array if array.flags.c_contiguous else np.ascontiguousarray(array)
     except (TypeError, ValueError, AttributeError, RuntimeError, BufferError) as error:
-        raise TensorError(f"not a tensor that can be read ({error})", where, "Give a numpy array or a CPU tensor") from None
+        raise TensorError(
+            f"not a tensor that can be read ({error})", where, "Give a numpy array or a CPU tensor"
+        ) from None
     return array
 
 
@@ -293,13 +259,13 @@ class _Memory:
         assert found is not None, "a node output was freed before its last use"
         return found
 
-    def new_state(self, copy_given: bool) -> dict[str, Array]:
+    def new_state(self) -> dict[str, Array]:
         """The slots' updates, each with memory of its own (given tensors are copied)."""
         new: dict[str, Array] = {}
         seen: set[Ref] = set()
         for slot in self.program.slots:
             value = self._find(slot.update).reshape(slot.shape)
-            if slot.update in seen or (copy_given and slot.update.kind is not RefKind.NODE):
+            if slot.update in seen or slot.update.kind is not RefKind.NODE:
                 value = value.copy()
             seen.add(slot.update)
             new[slot.name] = value
@@ -310,32 +276,6 @@ def _call(node: Node, inputs: Sequence[Array], out: Array, threads: int, isa: st
     given = [(a, int(i.dtype), list(i.shape)) for a, i in zip(inputs, node.inputs, strict=True)]
     result = (out, int(node.dtype), list(node.shape))
     _kernels.run(node.op, isa, threads, list(node.params), list(node.literals), given, result)
-
-
-def _last_uses(program: Program) -> dict[Ref, int]:
-    """For each ref the last node that reads it; the number of nodes if it is an update."""
-    last: dict[Ref, int] = {}
-    for index, node in enumerate(program.nodes):
-        for item in node.inputs:
-            last[item.ref] = index
-    for slot in program.slots:
-        if slot.update.kind is RefKind.NODE:
-            last[slot.update] = len(program.nodes)
-    return last
-
-
-def _peak_bytes(program: Program, last_use: Mapping[Ref, int]) -> int:
-    """The most bytes that node outputs take at once, nothing reused."""
-    sizes = [element_count(node.shape) * node.dtype.itemsize for node in program.nodes]
-    live = peak = 0
-    for index, node in enumerate(program.nodes):
-        live += sizes[index]
-        peak = max(peak, live)
-        dead = {i.ref for i in node.inputs if i.ref.kind is RefKind.NODE and last_use[i.ref] == index}
-        if Ref.node(index) not in last_use:
-            dead.add(Ref.node(index))
-        live -= sum(sizes[ref.index] for ref in dead)
-    return peak
 
 
 def _machine_memory() -> int:

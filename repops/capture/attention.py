@@ -105,7 +105,10 @@ def _captured(
     for unsupported, name in (
         (attn_mask is not None, "attn_mask"),
         (dropout_p != 0.0, "dropout_p"),
-        (query.shape[:-2] != key.shape[:-2] or key.shape[:-2] != value.shape[:-2] or enable_gqa, "unequal batch or heads"),
+        (
+            query.shape[:-2] != key.shape[:-2] or key.shape[:-2] != value.shape[:-2] or enable_gqa,
+            "unequal batch or heads",
+        ),
         (query.dtype != torch.float32 or key.dtype != torch.float32 or value.dtype != torch.float32, "dtype"),
     ):
         if unsupported:

@@ -118,9 +118,7 @@ class Builder:
     def _empty(self, dtype: DType, shape: Shape) -> Value:
         return self._emit("fill", (), dtype, shape, literals=(0,))
 
-    def pointwise(
-        self, op: str, *values: Value, dtype: DType | None = None, literals: Sequence[int] = ()
-    ) -> Value:
+    def pointwise(self, op: str, *values: Value, dtype: DType | None = None, literals: Sequence[int] = ()) -> Value:
         """One elementwise node over the smallest shapes that give the result; dtype: the output's, default the last input's."""
         dtype = dtype or values[-1].dtype
         full = broadcast([v.shape for v in values])

@@ -31,9 +31,7 @@ class Unsupported(Exception):
     """Raised by a rule for arguments that it has no operators for; says what."""
 
 
-def lower(
-    graph: GraphModule, slots: Sequence[tuple[str, DType, Shape]], batch: Sequence[BatchTensor]
-) -> Program:
+def lower(graph: GraphModule, slots: Sequence[tuple[str, DType, Shape]], batch: Sequence[BatchTensor]) -> Program:
     """The program of a traced step whose placeholders are slots, then batch tensors, and whose outputs are the slots.
 
     Raises UnsupportedOperators with everything that has no operator, counted and placed; CaptureError for tensors that
@@ -67,7 +65,9 @@ def lower(
     for (name, dtype, shape), result in zip(slots, results, strict=True):
         value = env[result]
         if not isinstance(value, Value) or value.dtype is not dtype or value.shape != shape:
-            raise CaptureError("its value was not lowered to its own dtype and shape", f"slot {name}", "Report this step")
+            raise CaptureError(
+                "its value was not lowered to its own dtype and shape", f"slot {name}", "Report this step"
+            )
         updates.append(value)
     return builder.finish(updates)
 
@@ -399,9 +399,7 @@ class _Lowering:
         out = self.b.node("embedding", [table, index], x.dtype, (*index.shape, table.shape[1]))
         return self.b.view(out, self.shape)
 
-    def index_put(
-        self, x: Value, indices: Sequence[Value | None], source: Value, accumulate: bool = False
-    ) -> Value:
+    def index_put(self, x: Value, indices: Sequence[Value | None], source: Value, accumulate: bool = False) -> Value:
         if not accumulate or x.dtype is not F32:
             raise Unsupported("without accumulate, or not f32")
         index = self._rows(x, indices)
@@ -586,7 +584,10 @@ def _with(op: str, method: Rule) -> Rule:
 _L = _Lowering
 _RULES: dict[str, Rule] = {
     **{f"aten.{n}.default": _with(n, _L.unary) for n in ("neg", "abs")},
-    **{f"aten.{n}.default": _with(n, _L.unary_f32) for n in "sqrt rsqrt exp log tanh sigmoid erf silu".split()},
+    **{
+        f"aten.{n}.default": _with(n, _L.unary_f32)
+        for n in ["sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf", "silu"]
+    },
     "aten.relu.default": lambda l, x: l.clamp(x, 0) if l.dtype is I64 else l.unary("relu", x),
     **{f"aten.{n}.{o}": _with(n, _L.add_sub) for n in ("add", "sub") for o in ("Tensor", "Scalar")},
     **{f"aten.rsub.{o}": _L.rsub for o in ("Tensor", "Scalar")},
@@ -594,7 +595,11 @@ _RULES: dict[str, Rule] = {
     **{f"aten.{n}.default": _with(n, _L.arithmetic) for n in ("maximum", "minimum")},
     **{f"aten.div.{o}": _L.div for o in ("Tensor", "Scalar")},
     "aten.reciprocal.default": _L.reciprocal,
-    **{f"aten.{n}.{o}": _with(n, _L.compare) for n in "eq ne lt le gt ge".split() for o in ("Tensor", "Scalar")},
+    **{
+        f"aten.{n}.{o}": _with(n, _L.compare)
+        for n in ["eq", "ne", "lt", "le", "gt", "ge"]
+        for o in ("Tensor", "Scalar")
+    },
     **{f"aten.logical_{n}.default": _with(f"logical_{n}", _L.logical) for n in ("and", "or", "xor", "not")},
     **{f"aten.bitwise_{n}.Tensor": _with(f"logical_{n}", _L.bitwise) for n in ("and", "or", "xor")},
     "aten.bitwise_not.default": _with("logical_not", _L.bitwise),
@@ -620,14 +625,31 @@ _RULES: dict[str, Rule] = {
     "aten.arange.default": lambda l, end, **k: l.arange(0, end, **k),
     **{
         f"aten.{n}.default": _L.same
-        for n in ("alias", "detach", "clone", "lift_fresh_copy", "lift_fresh", "contiguous", "alias_copy", "detach_copy")
+        for n in (
+            "alias",
+            "detach",
+            "clone",
+            "lift_fresh_copy",
+            "lift_fresh",
+            "contiguous",
+            "alias_copy",
+            "detach_copy",
+        )
     },
     **{
         f"aten.{n}": _L.reshaped
-        for n in (
-            "view.default view_copy.default _unsafe_view.default reshape.default unsqueeze.default unsqueeze_copy.default"
-            " squeeze.default squeeze.dim squeeze.dims squeeze_copy.dims"
-        ).split()
+        for n in [
+            "view.default",
+            "view_copy.default",
+            "_unsafe_view.default",
+            "reshape.default",
+            "unsqueeze.default",
+            "unsqueeze_copy.default",
+            "squeeze.default",
+            "squeeze.dim",
+            "squeeze.dims",
+            "squeeze_copy.dims",
+        ]
     },
     **{f"aten.{n}.default": _L.expand for n in ("expand", "expand_copy")},
     **{f"aten.{n}.default": _L.permute for n in ("permute", "permute_copy")},

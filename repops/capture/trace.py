@@ -17,11 +17,25 @@ from repops.errors import CaptureError
 Step = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
 
 # Lowered as they stand, because RO-1 has an order of its own for them (docs/spec/operators.md).
-_KEPT = """
-    native_layer_norm native_layer_norm_backward _softmax _softmax_backward_data _log_softmax _log_softmax_backward_data
-    gelu gelu_backward embedding embedding_dense_backward tanh_backward sigmoid_backward threshold_backward silu silu_backward
-    slice_backward select_backward
-""".split()
+_KEPT = [
+    "native_layer_norm",
+    "native_layer_norm_backward",
+    "_softmax",
+    "_softmax_backward_data",
+    "_log_softmax",
+    "_log_softmax_backward_data",
+    "gelu",
+    "gelu_backward",
+    "embedding",
+    "embedding_dense_backward",
+    "tanh_backward",
+    "sigmoid_backward",
+    "threshold_backward",
+    "silu",
+    "silu_backward",
+    "slice_backward",
+    "select_backward",
+]
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
@@ -52,9 +66,9 @@ def trace(step: Step, state: dict[str, Tensor], batch: dict[str, Tensor]) -> Gra
 
 
 def _make(function: Callable[..., Any], arguments: Sequence[Tensor]) -> GraphModule:
-    graph = make_fx(
-        function, decomposition_table=decompositions(), tracing_mode="fake", _allow_non_fake_inputs=True
-    )(*arguments)
+    graph = make_fx(function, decomposition_table=decompositions(), tracing_mode="fake", _allow_non_fake_inputs=True)(
+        *arguments
+    )
     assert isinstance(graph, GraphModule)
     return graph
 

@@ -5,35 +5,15 @@ Solidity reads what is written here; `tests/vectors/programs.json` is checked on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from typing import Any
 
 from eth_abi.abi import encode
-from eth_utils.crypto import keccak
 
+from repops.commit import ZERO, Tree, keccak256, tensor_root
 from repops.dtypes import DType
 from repops.graph.ir import Constant, Input, Node, Program, Ref, height, tile_height
 from repops.ops.table import OPERATORS
-
-ZERO = bytes(32)
-
-
-def keccak256(data: bytes) -> bytes:
-    """Keccak-256 of the data, 32 bytes."""
-    return keccak(data)
-
-
-def tree_root(leaves: Sequence[bytes], levels: int) -> bytes:
-    """Root of the tree of the given height (docs/spec/commitments.md, "The tree")."""
-    level, zero = list(leaves), ZERO
-    for _ in range(levels):
-        if len(level) % 2:
-            level.append(zero)
-        level = [keccak256(a + b) for a, b in zip(level[::2], level[1::2], strict=True)]
-        zero = keccak256(zero + zero)
-    return level[0] if level else zero
-
 
 PROGRAM_TYPEHASH = keccak256(b"VerdeProgram(RO-1,1)")
 HASH_OPERATOR = "hash"
@@ -103,9 +83,9 @@ def _hash_node(left: Ref, right: Ref) -> Node:
     return Node(HASH_OPERATOR, (), (), inputs, DType.ROOT, ())
 
 
-def node_leaves(program: Program) -> list[bytes]:
-    """The leaves of the tree of nodes, compute nodes then hash nodes."""
-    return [node_leaf(node) for node in (*program.nodes, *program.hash_nodes)]
+def nodes_tree(program: Program) -> Tree:
+    """The tree over all node leaves, compute nodes then hash nodes; its proofs open single nodes on chain."""
+    return Tree([node_leaf(node) for node in (*program.nodes, *program.hash_nodes)])
 
 
 def constant_roots(program: Program) -> list[bytes]:
@@ -115,9 +95,7 @@ def constant_roots(program: Program) -> list[bytes]:
 
 def constant_root(constant: Constant) -> bytes:
     """Tensor root of one constant, 32 bytes."""
-    data = constant.data.tobytes()
-    tiles = [data[i : i + 1024].ljust(1024, b"\0") for i in range(0, len(data), 1024)]
-    return tree_root([keccak256(tile) for tile in tiles], tile_height(constant.dtype, constant.shape))
+    return tensor_root(constant.data)
 
 
 def make_header(program: Program) -> Header:
@@ -132,9 +110,9 @@ def make_header(program: Program) -> Header:
         slots=len(program.slots),
         batch_tensors=len(program.batch),
         constants=len(program.constants),
-        nodes_root=tree_root(node_leaves(program), height(program.trace_length)),
+        nodes_root=nodes_tree(program).root,
         slots_hash=keccak256(encode(["(string,uint8,uint64[],uint8,uint32)[]"], [slots])),
         batch_hash=keccak256(encode(["(string,uint8,uint64[])[]"], [batch])),
-        constants_root=tree_root(roots, height(len(roots))),
+        constants_root=Tree(roots).root if roots else ZERO,
         constants_hash=keccak256(encode(["(uint8,uint64[])[]"], [constants])),
     )

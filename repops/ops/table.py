@@ -48,8 +48,7 @@ class Operator:
 def _rows(rule: Rule, version: int = 1, **by_name: Callable[..., Array]) -> list[Operator]:
     """Pointwise operators with one rule; each name with its function in float64."""
     return [
-        Operator(name, rule, twins.pointwise(function), version, in_place=True)
-        for name, function in by_name.items()
+        Operator(name, rule, twins.pointwise(function), version, in_place=True) for name, function in by_name.items()
     ]
 
 

@@ -37,7 +37,9 @@ def pointwise(function: Callable[..., Array]) -> Twin:
     return twin
 
 
-def reduction(function: Callable[..., Array], combine: Callable[[Array, Array], Array] = np.add, start: float = 0) -> Twin:
+def reduction(
+    function: Callable[..., Array], combine: Callable[[Array, Array], Array] = np.add, start: float = 0
+) -> Twin:
     """A sum (or maximum, by `combine` from `start`) of the terms that a function makes of the inputs, over [start, stop)."""
 
     def twin(node: Node, inputs: Sequence[Array]) -> Array:

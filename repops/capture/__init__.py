@@ -1,0 +1,60 @@
+"""Capture: from a PyTorch step function to a program. The only part of the library, beside `lift` and `optim`, with torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from repops.callable import CallableModule
+from repops.capture.lower import lower
+from repops.capture.trace import Step, trace
+from repops.capture.verify import self_check
+from repops.dtypes import DType
+from repops.errors import CaptureError
+from repops.graph.ir import BatchTensor, Program, Shape
+
+__all__ = ["capture"]
+
+
+def capture(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor], check: bool = True) -> Program:
+    """The program of a step: traced once with fake tensors, functionalised, lowered, and checked against the step.
+
+    step: a pure function of (state, batch), dicts of tensors by name, that returns the new state: the same slots with the
+    same dtypes and shapes. state, batch: example tensors; their shapes become the program's, slots keep their order. What
+    changes from step to step (learning rate, bias corrections) comes in the batch. check: run the self-check of
+    `repops.capture.verify`.
+
+    Raises UnsupportedOperators with the full list of what has no RepOps operator; CaptureError if the step does not return
+    its slots, uses tensors from outside its arguments, or the self-check fails (naming slot and error).
+    """
+    given = {"state": dict(state), "batch": dict(batch)}
+    for what, tensors in given.items():
+        for name, tensor in tensors.items():
+            if not isinstance(name, str) or not isinstance(tensor, Tensor):
+                raise CaptureError(
+                    f"{type(tensor).__name__} is not a tensor", f"{what} {name}", "Give dicts of tensors"
+                )
+            if tensor.dtype not in (torch.float32, torch.int64, torch.bool):
+                raise CaptureError(
+                    f"dtype is {tensor.dtype}", f"{what} tensor {name}", "Programs take float32, int64 and bool"
+                )
+            tensors[name] = tensor.detach().cpu().contiguous()
+    states, batches = given["state"], given["batch"]
+    program = lower(
+        trace(step, states, batches),
+        [(name, *_type(tensor)) for name, tensor in states.items()],
+        [BatchTensor(name, *_type(tensor)) for name, tensor in batches.items()],
+    )
+    if check:
+        self_check(program, step, states, batches)
+    return program
+
+
+def _type(tensor: Tensor) -> tuple[DType, Shape]:
+    return DType.of(tensor.dtype), tuple(int(d) for d in tensor.shape)
+
+
+sys.modules[__name__].__class__ = CallableModule

@@ -1,0 +1,127 @@
+"""The self-check of a captured program: what runs is the lowered IR, compared slot by slot with the eager step.
+
+Two comparisons, both by the norm of a slot's error, because elementwise two correct runs may differ without bound (from
+zero Adam state an update is a sign, and a gradient that is zero up to rounding has any sign):
+
+(a) the IR with the operators' float64 twins against the eager step in float64: 1e-6 of the update, plus half an f32 ulp of
+    the old value, since the program's literals are rounded to f32 once. Wrong mathematics, gradients included, fails here.
+(b) the RepOps kernels against the eager step in f32: 1e-4 of the update, plus an f32 ulp of the old value.
+
+Both start from a state in which slots that were all zero (moments, losses) are random and positive, so that every slot
+depends on everything it should, and second moments stay valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from repops.capture.trace import Step
+from repops.errors import CaptureError
+from repops.execute import Executor
+from repops.graph.ir import Input, Program, RefKind
+from repops.ops.table import OPERATORS
+
+Array = np.ndarray[Any, Any]
+
+TWIN_TOLERANCE, TWIN_ROUNDING = 1e-6, 2.0**-24
+KERNEL_TOLERANCE, KERNEL_ROUNDING = 1e-4, 2.0**-23
+_SMALLEST_SCALE = 1e-4
+_SEED = 0x7E9D
+
+
+def self_check(program: Program, step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> None:
+    """Raises CaptureError naming the first slot that fails, and by how much."""
+    state = _lively(step, state, batch)
+    expected = run_eagerly(step, _widened(state), _widened(batch))
+    actual = run_twins(program, _arrays(_widened(state)), _arrays(_widened(batch)))
+    compare(program, _arrays(state), actual, expected, TWIN_TOLERANCE, TWIN_ROUNDING, "float64 twin")
+    expected = run_eagerly(step, state, batch)
+    actual = Executor(program).run(_arrays(state), _arrays(batch))
+    compare(program, _arrays(state), actual, expected, KERNEL_TOLERANCE, KERNEL_ROUNDING, "RepOps kernels")
+
+
+def run_twins(program: Program, state: Mapping[str, Array], batch: Mapping[str, Array]) -> dict[str, Array]:
+    """The new state by the operators' float64 twins; f32 tensors are given and returned as float64."""
+    given: dict[RefKind, list[Array]] = {
+        RefKind.STATE: [state[s.name] for s in program.slots],
+        RefKind.BATCH: [batch[b.name] for b in program.batch],
+        RefKind.CONSTANT: [c.data.astype(np.float64) if c.dtype.is_float else c.data for c in program.constants],
+        RefKind.NODE: [],
+    }
+
+    def read(item: Input) -> Array:
+        return given[item.ref.kind][item.ref.index].reshape(item.shape)
+
+    with np.errstate(all="ignore"):
+        for node in program.nodes:
+            given[RefKind.NODE].append(OPERATORS[node.op].twin(node, [read(i) for i in node.inputs]))
+    return {s.name: read(Input(s.update, s.dtype, s.shape)) for s in program.slots}
+
+
+def run_eagerly(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Array]:
+    """The new state by the step itself, on copies."""
+    result = step({k: v.clone() for k, v in state.items()}, {k: v.clone() for k, v in batch.items()})
+    return _arrays(result)
+
+
+def compare(
+    program: Program,
+    old: Mapping[str, Array],
+    actual: Mapping[str, Array],
+    expected: Mapping[str, Array],
+    tolerance: float,
+    rounding: float,
+    what: str,
+) -> None:
+    """Raises CaptureError unless every slot agrees: floats within |error| <= tolerance |update| + rounding |old|, others exactly."""
+    for slot in program.slots:
+        new, wanted, before = actual[slot.name], expected[slot.name], old[slot.name]
+        if not slot.dtype.is_float:
+            if not np.array_equal(new, wanted):
+                raise _failed(slot.name, what, f"{int((new != wanted).sum())} elements differ")
+            continue
+        new, wanted, before = (np.asarray(x, dtype=np.float64).ravel() for x in (new, wanted, before))
+        finite = np.isfinite(wanted)
+        if not np.array_equal(finite, np.isfinite(new)):
+            raise _failed(slot.name, what, "infinities or NaNs stand in other places")
+        new, wanted, before = new[finite], wanted[finite], before[finite]
+        error, update = (float(np.linalg.norm(x)) for x in (new - wanted, wanted - before))
+        if error > tolerance * update + rounding * float(np.linalg.norm(before)):
+            raise _failed(
+                slot.name, what, f"the error is {error:.3g}, the update {update:.3g}, the tolerance {tolerance:g} of it"
+            )
+
+
+def _failed(slot: str, what: str, how: str) -> CaptureError:
+    return CaptureError(
+        f"the self-check failed against eager torch ({what}): {how}",
+        f"slot {slot}",
+        "The program would compute something else than the step: report it, do not use check=False",
+    )
+
+
+def _lively(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state with random positive values, of the size that one step gives them, in f32 slots that are all zero."""
+    generator = torch.Generator().manual_seed(_SEED)
+    after = run_eagerly(step, _widened(state), _widened(batch))
+    lively = {}
+    for name, value in state.items():
+        lively[name] = value
+        if value.dtype.is_floating_point and not bool(value.any()):
+            size = float(np.sqrt(np.mean(np.square(after[name])))) if value.numel() else 0.0
+            scale = max(size, _SMALLEST_SCALE) if np.isfinite(size) else 1.0
+            lively[name] = (0.5 + torch.rand(value.shape, generator=generator)).to(value.dtype) * scale
+    return lively
+
+
+def _widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k: v.double() if v.dtype.is_floating_point else v for k, v in tensors.items()}
+
+
+def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+    return {k: v.detach().contiguous().numpy() for k, v in tensors.items()}

@@ -1,0 +1,79 @@
+"""Lifts a PyTorch module into a pure training step over a dict of slots."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from repops.callable import CallableModule
+from repops.capture.trace import Step
+from repops.errors import CaptureError
+from repops.optim import Optimizer, Schedule
+
+Tensors = dict[str, Tensor]
+Loss = Callable[[Tensor, Tensor], Tensor]
+MakeBatch = Callable[[Tensor, Tensor, int], Tensors]
+
+LOSS = "loss"
+_INPUT, _TARGET = "x", "y"
+
+
+def lift(module: nn.Module, loss: Loss, *, optimizer: Optimizer, schedule: Schedule) -> tuple[Step, Tensors, MakeBatch]:
+    """A module, its loss, an optimizer and a learning-rate schedule as (step, initial state, make_batch).
+
+    The state's slots: the parameters and the buffers under their own names, the optimizer's moments, and the 0-d slot "loss".
+    `step(state, batch)` computes loss(module(x), y), its gradients and the update. `make_batch(x, y, index)` is the batch of
+    the step with that index (from 0): "x", "y" and the optimizer's scalars as 0-d f32 tensors, computed in float64.
+
+    Frozen parameters (requires_grad False) are slots that do not change. The module is not modified; its train or eval mode is the step's.
+    Raises CaptureError if the module has nothing to train or a slot is named twice.
+    """
+    named = dict(module.named_parameters())
+    trained = [name for name, parameter in named.items() if parameter.requires_grad]
+    if not trained:
+        raise CaptureError(
+            "it has no parameter that requires a gradient", "module", "Give it one, or write the step yourself"
+        )
+    parameters = {name: parameter.detach().clone() for name, parameter in named.items()}
+    buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+    moments = optimizer.slots({name: parameters[name] for name in trained})
+    state = _joined(parameters, buffers, moments, {LOSS: torch.zeros(())})
+
+    def step(state: Tensors, batch: Tensors) -> Tensors:
+        weights = {name: state[name].detach().requires_grad_(name in trained) for name in parameters}
+        # Clones, because a module may update its buffers in place; what they hold afterwards is their new value.
+        kept = {name: state[name].clone() for name in buffers}
+        value = loss(torch.func.functional_call(module, {**weights, **kept}, (batch[_INPUT],)), batch[_TARGET])
+        gradients = torch.autograd.grad(value, [weights[name] for name in trained])
+        old = {name: state[name] for name in trained}
+        new, updated = optimizer.update(
+            old, dict(zip(trained, gradients, strict=True)), {name: state[name] for name in moments}, batch
+        )
+        frozen = {name: state[name] for name in parameters if name not in new}
+        after = {name: tensor.detach() for name, tensor in kept.items()}
+        return {**frozen, **new, **after, **updated, LOSS: value.detach()}
+
+    def make_batch(x: Tensor, y: Tensor, index: int) -> Tensors:
+        scalars = {
+            name: torch.tensor(number, dtype=torch.float64).to(torch.float32)
+            for name, number in optimizer.scalars(index, float(schedule(index))).items()
+        }
+        return _joined({_INPUT: x, _TARGET: y}, scalars)
+
+    return step, state, make_batch
+
+
+def _joined(*groups: Mapping[str, Tensor]) -> Tensors:
+    joined: Tensors = {}
+    for group in groups:
+        for name, tensor in group.items():
+            if name in joined:
+                raise CaptureError("this name stands for two tensors", name, "Rename the module's attribute")
+            joined[name] = tensor
+    return joined
+
+
+sys.modules[__name__].__class__ = CallableModule

@@ -1,0 +1,186 @@
+"""Compiles a program for its result: kernel calls in order, and where in memory every tensor lies.
+
+Node outputs live in one arena; an output's place is free again after its last reader, an elementwise operator takes over
+the place of an input that dies in it, and what becomes a slot's new value is written straight into the slot. The state's
+own buffers may be given for the new state (donation): nothing writes a slot before the last reader of its old value.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from repops import _kernels
+from repops.dtypes import DType
+from repops.graph.ir import Node, Program, Ref, RefKind, Shape, element_count
+from repops.ops.table import OPERATORS
+
+_ARENA, _NEW_STATE = 3, 4
+_ALIGNMENT = 64
+# A copy is a cat of one: the only operator that copies any dtype and shape.
+_COPY = "cat"
+
+# (place, index or byte offset, dtype code, shape); places as in _kernels.Plan
+Operand = tuple[int, int, int, list[int]]
+KernelCall = tuple[str, list[int], list[int], list[Operand], list[Operand], bool]
+
+
+@dataclass
+class _Arena:
+    """Byte ranges by first fit. `size` is the most that was ever in use."""
+
+    size: int = 0
+    _free: list[tuple[int, int]] = field(default_factory=list)  # (start, end), ascending, not touching
+
+    def take(self, length: int) -> int:
+        """Start of a free range."""
+        for i, (start, end) in enumerate(self._free):
+            if end - start >= length:
+                self._free[i : i + 1] = [(start + length, end)] if end - start > length else []
+                return start
+        start = self.size
+        if self._free and self._free[-1][1] == self.size:
+            start = self._free.pop()[0]
+        self.size = start + length
+        return start
+
+    def give(self, start: int, length: int) -> None:
+        """Frees a range that was taken."""
+        if not length:
+            return
+        insort(self._free, (start, start + length))
+        i = self._free.index((start, start + length))
+        if i + 1 < len(self._free) and self._free[i + 1][0] == self._free[i][1]:
+            self._free[i : i + 2] = [(self._free[i][0], self._free[i + 1][1])]
+        if i and self._free[i - 1][1] == self._free[i][0]:
+            self._free[i - 1 : i + 1] = [(self._free[i - 1][0], self._free[i][1])]
+
+
+class Compiler:
+    """Lays out one checked program. After construction: `calls`, `arena_bytes`, `written` (slots that a call writes)."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.calls: list[KernelCall] = []
+        self.written: set[int] = set()
+        self._last = last_uses(program)
+        self._arena = _Arena()
+        self._places: dict[Ref, tuple[int, int]] = {}
+        self._aside: dict[Ref, int] = {}
+        self._targets = self._find_targets()
+        self._copy_early()
+        for index, node in enumerate(program.nodes):
+            self._compile(index, node)
+        self._copy_late()
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes of the arena."""
+        return self._arena.size
+
+    def plan(self, isa: str | None) -> _kernels.Plan:
+        """The plan for an instruction set."""
+        return _kernels.Plan(self.calls, self.arena_bytes, isa)
+
+    def _find_targets(self) -> dict[int, int]:
+        """Node index -> slot, for updates that may be written while they are computed, even over the old value."""
+        targets: dict[int, int] = {}
+        for i, slot in enumerate(self.program.slots):
+            if slot.update.kind is not RefKind.NODE or slot.update.index in targets:
+                continue
+            index, old = slot.update.index, Ref.state(i)
+            node, last = self.program.nodes[index], self._last.get(old, -1)
+            over = OPERATORS[node.op].in_place and all(
+                x.dtype is node.dtype and element_count(x.shape) == element_count(node.shape)
+                for x in node.inputs
+                if x.ref == old
+            )
+            if last < index or (last == index and over):
+                targets[index] = i
+        return targets
+
+    def _compile(self, index: int, node: Node) -> None:
+        inputs = [self._operand(x.ref, x.dtype, x.shape) for x in node.inputs]
+        ref = Ref.node(index)
+        if index in self._targets:
+            self._places[ref] = (_NEW_STATE, self._targets[index])
+            self.written.add(self._targets[index])
+        else:
+            self._places[ref] = (_ARENA, self._taken_over(index, node))
+        output = self._operand(ref, node.dtype, node.shape)
+        in_place = OPERATORS[node.op].in_place
+        self.calls.append((node.op, list(node.params), list(node.literals), inputs, [output], in_place))
+        self._free_dead(index, {x.ref for x in node.inputs} | {ref}, ref)
+
+    def _taken_over(self, index: int, node: Node) -> int:
+        """The arena offset of the output: an input's, if that dies here and the operator allows it, else a free one."""
+        if OPERATORS[node.op].in_place:
+            for x in node.inputs:
+                if (
+                    self._places.get(x.ref, (None, 0))[0] == _ARENA
+                    and self._last[x.ref] == index
+                    and x.dtype is node.dtype
+                    and element_count(x.shape) == element_count(node.shape)
+                ):
+                    return self._places[x.ref][1]
+        return self._arena.take(_rounded(node.dtype, node.shape))
+
+    def _free_dead(self, index: int, refs: Iterable[Ref], output: Ref) -> None:
+        kept = self._places[output] if self._last.get(output, -1) > index else None
+        freed: dict[int, int] = {}
+        for ref in refs:
+            place = self._places.get(ref)
+            if place is not None and place[0] == _ARENA and self._last.get(ref, -1) <= index:
+                del self._places[ref]
+                if place != kept:
+                    freed[place[1]] = _rounded(*self.program.referent(ref))
+        for start, length in freed.items():
+            self._arena.give(start, length)
+
+    def _copy_early(self) -> None:
+        """Old values that become the new value of another slot are put aside before anything is written."""
+        moved = {s.update for i, s in enumerate(self.program.slots) if s.update.kind is RefKind.STATE}
+        unchanged = {Ref.state(i) for i, s in enumerate(self.program.slots) if s.update == Ref.state(i)}
+        for ref in sorted(moved - unchanged, key=lambda r: r.index):
+            dtype, shape = self.program.referent(ref)
+            source = self._operand(ref, dtype, shape)
+            self._aside[ref] = self._arena.take(_rounded(dtype, shape))
+            self._copy(source, (_ARENA, self._aside[ref], int(dtype), [element_count(shape)]))
+
+    def _copy_late(self) -> None:
+        """Slots whose value could not be written where it was computed."""
+        for i, slot in enumerate(self.program.slots):
+            if i in self.written or slot.update == Ref.state(i):
+                continue
+            count = [element_count(slot.shape)]
+            source = self._operand(slot.update, slot.dtype, slot.shape)
+            if slot.update in self._aside:
+                source = (_ARENA, self._aside[slot.update], int(slot.dtype), count)
+            self._copy(source, (_NEW_STATE, i, int(slot.dtype), count))
+            self.written.add(i)
+
+    def _copy(self, source: Operand, target: Operand) -> None:
+        flat = (*source[:3], target[3])
+        self.calls.append((_COPY, [0], [], [flat], [target], False))
+
+    def _operand(self, ref: Ref, dtype: DType, shape: Shape) -> Operand:
+        place, index = self._places.get(ref, (int(ref.kind), ref.index))
+        return (place, index, int(dtype), list(shape))
+
+
+def last_uses(program: Program) -> dict[Ref, int]:
+    """For each ref the last node that reads it; the number of nodes if a slot is updated from it."""
+    last: dict[Ref, int] = {}
+    for index, node in enumerate(program.nodes):
+        for item in node.inputs:
+            last[item.ref] = index
+    for slot in program.slots:
+        if slot.update.kind is RefKind.NODE:
+            last[slot.update] = len(program.nodes)
+    return last
+
+
+def _rounded(dtype: DType, shape: Shape) -> int:
+    """Bytes of a tensor, up to the arena's alignment."""
+    return -(-element_count(shape) * dtype.itemsize // _ALIGNMENT) * _ALIGNMENT
