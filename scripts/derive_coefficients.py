@@ -1,17 +1,18 @@
 """Derive every coefficient of csrc/kernels/functions.h.
 
-Method: weighted Remez exchange (mpmath, 50 digits), then the coefficients are rounded to binary32 one at a time, the most
-influential first, and the free ones are fitted again; at last a coordinate search of +-2 units in the last place over the
-simulated binary32 evaluation. Everything is deterministic.
+Method: weighted Remez exchange (mpmath, 50 digits), then the coefficients are rounded to binary32 one at a time, the
+most influential first, and the free ones are fitted again; at last a coordinate search of +-2 units in the last place
+over the simulated binary32 evaluation. Everything is deterministic.
 
     python scripts/derive_coefficients.py            prints the block of coefficients
     python scripts/derive_coefficients.py --write    puts it into csrc/kernels/functions.h
-    python scripts/derive_coefficients.py --check    compares it with csrc/kernels/functions.h, exit status 1 on a difference
+    python scripts/derive_coefficients.py --check    compares it with the header, exit status 1 on a difference
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -39,7 +40,7 @@ def pattern(x: np.float32) -> str:
 
 
 def fma(a: Array | np.float32, b: Array | np.float32, c: Array | np.float32) -> Array:
-    """Binary32 FMA through binary64: the product is exact, the sum is rounded twice. Good enough to compare candidates."""
+    """Binary32 FMA through binary64: the sum is rounded twice, which is good enough to compare candidates."""
     return (np.float64(a) * np.float64(b) + np.float64(c)).astype(np.float32)
 
 
@@ -76,7 +77,7 @@ def remez(
         # One extremum per run of equal sign; drop from the ends while there are too many.
         signs = np.sign(error)
         cuts = np.concatenate([[0], np.nonzero(np.diff(signs))[0] + 1, [len(xs)]])
-        extrema = [int(lo + np.argmax(np.abs(error[lo:hi]))) for lo, hi in zip(cuts[:-1], cuts[1:], strict=True)]
+        extrema = [int(lo + np.argmax(np.abs(error[lo:hi]))) for lo, hi in itertools.pairwise(cuts)]
         while len(extrema) > n + 1:
             if len(extrema) == n + 2:
                 extrema.pop(0 if abs(error[extrema[0]]) < abs(error[extrema[-1]]) else -1)
@@ -175,7 +176,9 @@ def exponential(base_two: bool) -> str:
     xs = grid(-half, half)
     target = evaluate((lambda x: mpf(2) ** x) if base_two else mp.exp, xs)
     fixed = {0: np.float32(1)} if base_two else {0: np.float32(1), 1: np.float32(1)}
-    c, error = fit(range(7), [k for k in range(7) if k not in fixed], fixed, target, (1 / target).astype(np.float64), xs)
+    c, error = fit(
+        range(7), [k for k in range(7) if k not in fixed], fixed, target, (1 / target).astype(np.float64), xs
+    )
     sample = np.linspace(-half, half, 40001).astype(np.float32)
     truth = (np.exp2 if base_two else np.exp)(sample.astype(np.float64))
 
@@ -224,23 +227,33 @@ def odd(name: str, what: str, function: Function, check: Callable[[float], float
 
 
 def erf_tail() -> str:
-    """The weight is erfc itself: an error of the exponent costs that much of 1 - 2^p."""
+    """log2(erfc(x)) = c + x h(x). The weight is erfc itself: an error of the exponent costs that much of 1 - 2^p.
+
+    c has 19 bits after the point, so that c minus an integer is exact.
+    """
     xs = grid(1.0, 4.2, 2500)
     target = evaluate(lambda t: mp.log(mp.erfc(t), 2), xs)
-    c, error = fit(range(7), range(7), {}, target, np.exp2(target.astype(np.float64)), xs)
+    weight = np.exp2(target.astype(np.float64))
+    c = np.float32(float(mp.nint(remez(range(7), target, weight, xs)[0][0] * 2**19) / 2**19))  # type: ignore[operator]
+    table, error = fit(range(7), range(1, 7), {0: c}, target, weight, xs)
     x = np.linspace(1.0, 4.2, 20001).astype(np.float32)
     truth = np.array([math.erf(float(v)) for v in x])
 
     def cost(t: list[np.float32]) -> float:
-        return float(np.max(np.abs(1 - np.exp2(horner(t, x).astype(np.float64)) - truth) / ulp(truth)))
+        g = horner(t, x).astype(np.float64) * x + c
+        return float(np.max(np.abs(1 - np.exp2(g) - truth) / ulp(truth)))
 
-    table, worst = polish(descending(c), range(7), cost)
-    return polynomial("poly_erfc_exponent", "log2(erfc(x)), 1 <= x <= 4.2", table, error, worst)
+    h, worst = polish(descending(table)[:-1], range(6), cost)
+    return polynomial("poly_erfc_exponent", "(log2(erfc(x)) - c) / x, 1 <= x <= 4.2", h, error, worst) + constants(
+        "c", kErfcExponent=c
+    ).replace("// c\n", "")
 
 
 def normal_tail() -> str:
-    """Phi(-a) = exp(-a^2/2) t q(a t), t = 1/(a + 4), for 0 <= a <= 15. Phi is the normal distribution; q(0) = 2 exactly, so that
-    small arguments see no rounding error of the polynomial."""
+    """Phi(-a) = exp(-a^2/2) t q(a t), t = 1/(a + 4), for 0 <= a <= 15. Phi is the normal distribution.
+
+    q(0) = 2 exactly, so that small arguments see no rounding error of the polynomial.
+    """
     ws = grid(0.0, 15 / 19)[1:]
     ws = ws[ws > 1e-6]
     point = [4 * mpf(float(w)) / (1 - mpf(float(w))) for w in ws]
@@ -265,7 +278,9 @@ def block() -> str:
     gate = 2 * mp.sqrt(2 / mp.pi)
     cubic = gate * mpf("0.044715")
     parts = [
-        constants("log2(e); ln(2) in two parts, the first of 15 bits", kLog2e=1 / mp.log(2), kLn2High=high, kLn2Low=low),
+        constants(
+            "log2(e); ln(2) in two parts, the first of 15 bits", kLog2e=1 / mp.log(2), kLn2High=high, kLn2Low=low
+        ),
         exponential(base_two=False),
         exponential(base_two=True),
         logarithm(),
