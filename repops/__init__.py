@@ -4,7 +4,7 @@
     program = repops.capture(step, state, make_batch(x, y, 0))
     state = repops.Executor(program).run(state, make_batch(x, y, 0))
 
-torch is imported when `capture`, `lift` or an optimizer is first used, not before: providers and referees need none of it.
+torch is imported when `capture`, `lift` or an optimizer is first used, not before: providers and referees run without.
 """
 
 from __future__ import annotations

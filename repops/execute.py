@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ Tensors = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class WalkStep:
-    """One executed node: its index, itself, its inputs in the shapes it reads, its output. The output may be changed."""
+    """One executed node: its index, itself, its inputs as it reads them, its output, which may be changed."""
 
     index: int
     node: Node
@@ -35,7 +36,7 @@ class WalkStep:
 
 
 class Executor:
-    """Runs one program. threads: how many threads a kernel may use. isa: a name of `_kernels.isas()`, None for the best.
+    """Runs one program. threads: how many a kernel may use. isa: a name of `_kernels.isas()`, None for the best.
 
     memory_limit: bytes that node outputs may need at once, default the machine's memory.
     Raises ProgramError if the program is not well formed or needs more memory, TensorError for an unknown isa.
@@ -62,8 +63,9 @@ class Executor:
     def run(self, state: Tensors, batch: Tensors, donate: bool = False) -> dict[str, Array]:
         """One step: the new state by slot name.
 
-        state, batch: tensors by name, exactly the program's, as numpy arrays or anything with DLPack. donate: the state's
-        own buffers are updated in place and returned; the old values are gone. Raises TensorError for a wrong tensor.
+        state, batch: tensors by name, exactly the program's, as numpy arrays or anything with DLPack. donate: the
+        state's own buffers are updated in place and returned; the old values are gone. Raises TensorError for a wrong
+        tensor.
         """
         states = checked_tensors(self.program.slots, state, "state")
         batches = checked_tensors(self.program.batch, batch, "batch")
@@ -79,13 +81,13 @@ class Executor:
         return {slot.name: array for slot, array in zip(self.program.slots, new, strict=True)}
 
     def walk(self, state: Tensors, batch: Tensors, roots: bool = False) -> Walk:
-        """Node by node, every output kept by whoever iterates. roots: collect the trace; see `Walk`. Raises TensorError."""
+        """Node by node; roots: collect the trace; see `Walk`. Raises TensorError for a wrong tensor."""
         states = checked_tensors(self.program.slots, state, "state")
         batches = checked_tensors(self.program.batch, batch, "batch")
         return Walk(self, states, batches, roots)
 
     def trace(self, state: Tensors, batch: Tensors) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Output roots of all trace nodes, uint8 [trace_length, 32]; the last is the new state root. Raises TensorError."""
+        """Roots of all trace nodes, uint8 [trace_length, 32]; the last is the new state root. Raises TensorError."""
         walk = self.walk(state, batch, roots=True)
         for _ in walk:
             pass
@@ -124,7 +126,7 @@ class Walk:
         return self._memory.new_state()
 
     def trace(self) -> np.ndarray[Any, np.dtype[np.uint8]]:
-        """Output roots of all trace nodes, uint8 [trace_length, 32]. Raises TensorError before the end or without roots."""
+        """Roots of all trace nodes, uint8 [trace_length, 32]. Raises TensorError before the end or without roots."""
         self._check_done()
         if self._roots is None:
             raise TensorError("the walk collected no roots", "trace", "Ask for them: walk(state, batch, roots=True)")
@@ -149,8 +151,8 @@ class Walk:
 def execute_node(node: Node, inputs: Sequence[Any], threads: int = 1, isa: str | None = None) -> Array:
     """One compute node of a checked program, for the referee: its output, in the node's shape.
 
-    inputs: tensors of the dtypes and element counts that the node declares. Raises TensorError if they are not, ProgramError
-    for a hash node or an unknown operator.
+    inputs: tensors of the dtypes and element counts that the node declares. Raises TensorError if they are not,
+    ProgramError for a hash node or an unknown operator.
     """
     if node.op not in OPERATORS:
         raise ProgramError(f"{node.op!r} is not an operator", "node", "Only compute nodes are executed")
@@ -234,7 +236,7 @@ def _check_donation(slots: Sequence[Slot], state: Tensors, arrays: Sequence[Arra
         start = array.ctypes.data
         spans.append((start, start + array.nbytes, where))
     spans.sort()
-    for (_, end, where), (start, _, other) in zip(spans, spans[1:], strict=False):
+    for (_, end, where), (start, _, other) in pairwise(spans):
         if start < end:
             raise TensorError(f"shares memory with {where}", other, "Give each slot memory of its own, or donate=False")
 

@@ -24,11 +24,13 @@ _INPUT, _TARGET = "x", "y"
 def lift(module: nn.Module, loss: Loss, *, optimizer: Optimizer, schedule: Schedule) -> tuple[Step, Tensors, MakeBatch]:
     """A module, its loss, an optimizer and a learning-rate schedule as (step, initial state, make_batch).
 
-    The state's slots: the parameters and the buffers under their own names, the optimizer's moments, and the 0-d slot "loss".
-    `step(state, batch)` computes loss(module(x), y), its gradients and the update. `make_batch(x, y, index)` is the batch of
-    the step with that index (from 0): "x", "y" and the optimizer's scalars as 0-d f32 tensors, computed in float64.
+    The state's slots: the parameters and the buffers under their own names, the optimizer's moments, and the 0-d slot
+    "loss". `step(state, batch)` computes loss(module(x), y), its gradients and the update. `make_batch(x, y, index)` is
+    the batch of the step with that index (from 0): "x", "y" and the optimizer's scalars as 0-d f32 tensors, computed in
+    float64.
 
-    Frozen parameters (requires_grad False) are slots that do not change. The module is not modified; its train or eval mode is the step's.
+    Frozen parameters (requires_grad False) are slots that do not change. The module is not modified; its train or eval
+    mode is the step's.
     Raises CaptureError if the module has nothing to train or a slot is named twice.
     """
     named = dict(module.named_parameters())

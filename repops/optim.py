@@ -19,7 +19,7 @@ Schedule = Callable[[int], float]
 
 
 class Optimizer(Protocol):
-    """What `lift` needs of an optimizer. Tensors of parameters, gradients and moments are f32, keyed by parameter name."""
+    """What `lift` needs of an optimizer. Parameters, gradients and moments are f32 tensors by name."""
 
     def slots(self, parameters: Mapping[str, Tensor]) -> Tensors:
         """The initial moments, by slot name."""
@@ -37,7 +37,8 @@ class Optimizer(Protocol):
 class SGD:
     """Stochastic gradient descent as torch.optim.SGD computes it: weight decay is added to the gradient.
 
-    With momentum > 0 each parameter has a slot "momentum/<parameter>", which starts at zero: the first step's buffer is the gradient.
+    With momentum > 0 each parameter has a slot "momentum/<parameter>", which starts at zero, so that the first step's
+    buffer is the gradient.
     """
 
     momentum: float = 0.0
@@ -77,8 +78,8 @@ class SGD:
 class AdamW:
     """Adam with decoupled weight decay as torch.optim.AdamW computes it.
 
-    Slots "exp_avg/<parameter>" and "exp_avg_sq/<parameter>" for each parameter; batch tensors "adam.decay" = 1 - lr * weight_decay,
-    "adam.step_size" = lr / (1 - beta1^t) and "adam.bias2_sqrt" = sqrt(1 - beta2^t), t counted from 1.
+    Slots "exp_avg/<parameter>" and "exp_avg_sq/<parameter>" for each parameter; batch tensors "adam.decay" =
+    1 - lr * weight_decay, "adam.step_size" = lr / (1 - beta1^t), "adam.bias2_sqrt" = sqrt(1 - beta2^t), t from 1.
     """
 
     betas: tuple[float, float] = (0.9, 0.999)
@@ -105,7 +106,7 @@ class AdamW:
     def update(
         self, parameters: Tensors, gradients: Tensors, moments: Tensors, scalars: Tensors
     ) -> tuple[Tensors, Tensors]:
-        """m = b1 m + (1 - b1) g; v = b2 v + (1 - b2) g^2; p = p * decay - step_size * m / (sqrt(v) / bias2_sqrt + eps)."""
+        """m, v: running averages of g, g^2; p = p * decay - step_size * m / (sqrt(v) / bias2_sqrt + eps)."""
         beta1, beta2 = self.betas
         new, averages, squares = {}, {}, {}
         for name, p in parameters.items():

@@ -1,8 +1,8 @@
 """Compiles a program for its result: kernel calls in order, and where in memory every tensor lies.
 
-Node outputs live in one arena; an output's place is free again after its last reader, an elementwise operator takes over
-the place of an input that dies in it, and what becomes a slot's new value is written straight into the slot. The state's
-own buffers may be given for the new state (donation): nothing writes a slot before the last reader of its old value.
+Node outputs live in one arena; an output's place is free again after its last reader, an elementwise operator takes
+over the place of an input that dies in it, and what becomes a slot's new value is written straight into the slot. The
+state's own buffers may be given for the new state (donation): nothing writes a slot before its old value is read.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _Arena:
 
 
 class Compiler:
-    """Lays out one checked program. After construction: `calls`, `arena_bytes`, `written` (slots that a call writes)."""
+    """Lays out one checked program: `calls`, `arena_bytes`, `written` (the slots that a call writes)."""
 
     def __init__(self, program: Program) -> None:
         self.program = program

@@ -1,4 +1,4 @@
-"""Capture: from a PyTorch step function to a program. The only part of the library, beside `lift` and `optim`, with torch."""
+"""Capture: from a PyTorch step function to a program. Here, in `lift` and in `optim` the library knows torch."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ __all__ = ["capture"]
 def capture(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor], check: bool = True) -> Program:
     """The program of a step: traced once with fake tensors, functionalised, lowered, and checked against the step.
 
-    step: a pure function of (state, batch), dicts of tensors by name, that returns the new state: the same slots with the
-    same dtypes and shapes. state, batch: example tensors; their shapes become the program's, slots keep their order. What
-    changes from step to step (learning rate, bias corrections) comes in the batch. check: run the self-check of
-    `repops.capture.verify`.
+    step: a pure function of (state, batch), dicts of tensors by name, that returns the new state: the same slots with
+    the same dtypes and shapes. state, batch: example tensors; their shapes become the program's, slots keep their
+    order. What changes from step to step (learning rate, bias corrections) comes in the batch. check: run the
+    self-check of `repops.capture.verify`.
 
-    Raises UnsupportedOperators with the full list of what has no RepOps operator; CaptureError if the step does not return
-    its slots, uses tensors from outside its arguments, or the self-check fails (naming slot and error).
+    Raises UnsupportedOperators with the full list of what has no RepOps operator; CaptureError if the step does not
+    return its slots, uses tensors from outside its arguments, or the self-check fails (naming slot and error).
     """
     given = {"state": dict(state), "batch": dict(batch)}
     for what, tensors in given.items():

@@ -1,9 +1,9 @@
 """Scaled dot product attention as one group, forward and backward (docs/spec/operators.md, "Attention group").
 
-Default `scaled_dot_product_attention`, once decomposed, gives wrong gradients without an error: the forward is taken apart
-while the fused backward stays and reads inputs that no longer fit. So capture never lets it through: while a step is
-traced every call becomes `repops::attention`, whose gradient is `repops::attention_backward`; both are lowered as they
-stand to the operators of the group. The two compute real values as well, so that a trace can be run eagerly.
+Default `scaled_dot_product_attention`, once decomposed, gives wrong gradients without an error: the forward is taken
+apart while the fused backward stays and reads inputs that no longer fit. So capture never lets it through: while a step
+is traced every call becomes `repops::attention`, whose gradient is `repops::attention_backward`; both are lowered as
+they stand to the operators of the group. The two compute real values as well, so that a trace can be run eagerly.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def plain_strides(shape: Shape) -> tuple[int, ...]:
 
 
 class Builder:
-    """Collects the nodes of one program. Values of the state, batch and constants come from `state`, `batch`, `constant`."""
+    """Collects the nodes of one program, in the order in which they are asked for."""
 
     def __init__(self, slots: Sequence[tuple[str, DType, Shape]], batch: Sequence[BatchTensor]) -> None:
         self._slots = tuple(slots)
@@ -119,7 +119,7 @@ class Builder:
         return self._emit("fill", (), dtype, shape, literals=(0,))
 
     def pointwise(self, op: str, *values: Value, dtype: DType | None = None, literals: Sequence[int] = ()) -> Value:
-        """One elementwise node over the smallest shapes that give the result; dtype: the output's, default the last input's."""
+        """One elementwise node over the smallest shapes; dtype: the output's, default the last input's."""
         dtype = dtype or values[-1].dtype
         full = broadcast([v.shape for v in values])
         if prod(full) == 0:
@@ -130,15 +130,19 @@ class Builder:
             out = self._emit(op, inputs, dtype, (prod(full),), literals=tuple(literals))
             return replace(out, shape=full, strides=layout)
         inputs = [self._broadcastable(v) for v in values]
-        out = self._emit(op, inputs, dtype, broadcast([i.shape for i in inputs]), literals=tuple(literals))
-        return self.expand(out, full)
+        shape = broadcast([i.shape for i in inputs])
+        # Without axes of length 1, so that the same elements under another shape are the same node.
+        narrow = [_without(i, [a for a, d in enumerate(shape) if d == 1], len(shape)) for i in inputs]
+        small = tuple(d for d in shape if d > 1)
+        out = self._emit(op, narrow, dtype, small, literals=tuple(literals))
+        return self.expand(self.view(out, shape), full)
 
     def cast(self, value: Value, dtype: DType) -> Value:
         """A cast, nothing if the dtype is the same already."""
         return value if value.dtype is dtype else self.pointwise("cast", value, dtype=dtype)
 
     def reduce(self, op: str, value: Value, axes: Iterable[int]) -> Value:
-        """Reduces the axes of one tensor and drops them. `sum` or `amax`; an empty axis gives the operator's neutral element."""
+        """`sum` or `amax` over axes, which are dropped. Over no elements: the operator's neutral element."""
         axes = sorted(set(axes))
         kept = [i for i in range(len(value.shape)) if i not in axes]
         shape = tuple(value.shape[i] for i in kept)
@@ -180,7 +184,7 @@ class Builder:
         return self.view(out, out_shape)
 
     def matmul(self, a: Value, b: Value) -> Value:
-        """[.., M, K] x [.., K, N], rank 2, or rank 3 with equal first dimension; transposed operands are read as they lie."""
+        """[.., M, K] x [.., K, N], rank 2 or 3; a transposed operand is read as it lies."""
         m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
         shape = (*a.shape[:-2], m, n)
         if prod(shape) == 0:
@@ -323,7 +327,7 @@ class Builder:
         return narrow if narrow.is_plain else self._materialise(narrow)
 
     def _shared_layout(self, values: Sequence[Value], full: Shape) -> tuple[int, ...] | None:
-        """Strides of a pointwise result that may be computed in memory order, because all inputs lie alike but not plainly."""
+        """Strides of a pointwise result that is computed in memory order, as all inputs lie alike but not plainly."""
         layouts = {(v.shape, v.strides) for v in values if not v.is_single}
         if len(layouts) != 1:
             return None
@@ -344,7 +348,7 @@ class Builder:
 def pattern(number: float | int | bool, dtype: DType) -> int:
     """The bit pattern of a number, rounded once to a dtype (an integer wraps)."""
     if dtype is DType.I64 or dtype is DType.I32:
-        return int(number) % 2**dtype.bits
+        return int(number) & ((1 << dtype.bits) - 1)
     if dtype is DType.BOOL:
         return int(bool(number))
     with np.errstate(over="ignore"):
@@ -355,6 +359,13 @@ def pattern(number: float | int | bool, dtype: DType) -> int:
 def _memory_order(value: Value) -> list[int]:
     """The axes from the slowest to the fastest in memory."""
     return sorted(range(len(value.shape)), key=lambda i: (-value.strides[i], i))
+
+
+def _without(value: Value, axes: Sequence[int], rank: int) -> Value:
+    """A plain value without the given axes of a broadcast of this rank, where its own length is 1."""
+    missing = rank - len(value.shape)
+    shape = tuple(d for i, d in enumerate(value.shape, missing) if i not in axes)
+    return replace(value, shape=shape, strides=plain_strides(shape))
 
 
 def _drop_ones(common: Shape, axis: int, inputs: Sequence[Value]) -> tuple[Shape, int, list[Value]]:

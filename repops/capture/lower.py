@@ -142,8 +142,8 @@ class _Lowering:
                 return self._constant(array)
             except TensorError:
                 raise Unsupported(f"a constant of dtype {array.dtype}") from None
-        args = torch.fx.map_arg(node.args, lambda n: env[n])
-        kwargs = torch.fx.map_arg(node.kwargs, lambda n: env[n])
+        args: Any = torch.fx.map_arg(node.args, env.__getitem__)  # type: ignore[arg-type]
+        kwargs: Any = torch.fx.map_arg(node.kwargs, env.__getitem__)  # type: ignore[arg-type]
         if node.target is operator.getitem:
             chosen: Outputs | None = args[0][args[1]]
             return chosen
@@ -205,8 +205,8 @@ class _Lowering:
         return self.div(1.0, x)
 
     def compare(self, op: str, x: Value | float, y: Value | float) -> Value:
-        metas = [self.node.args[i] for i in range(2)]
-        common = torch.result_type(*[m.meta["val"] if isinstance(m, Node) else m for m in metas])
+        metas: list[Any] = [m.meta["val"] if isinstance(m, Node) else m for m in self.node.args[:2]]
+        common = torch.result_type(*metas)
         if common not in _DTYPES:
             raise Unsupported(f"compares in {common}")
         dtype = I64 if common is torch.bool else _DTYPES[common]
@@ -231,6 +231,12 @@ class _Lowering:
         if high is not None:
             x = self.b.pointwise("minimum", x, self.operand(high, self.dtype))
         return x
+
+    def clamp_max(self, x: Value, high: float) -> Value:
+        return self.clamp(x, None, high)
+
+    def relu(self, x: Value) -> Value:
+        return self.unary("relu", x) if self.dtype is F32 else self.clamp(x, 0)
 
     def power(self, x: Value, exponent: float) -> Value:
         """Integer exponents by multiplication from the left, and the square roots."""
@@ -274,8 +280,14 @@ class _Lowering:
     def full(self, size: object, number: float, **_: object) -> Value:
         return self.filled(number)
 
-    def constant_like(self, number: float, *_: object, **__: object) -> Value:
+    def new_full(self, x: Value, size: object, number: float, **_: object) -> Value:
         return self.filled(number)
+
+    def zeros(self, *_: object, **__: object) -> Value:
+        return self.filled(0)
+
+    def ones(self, *_: object, **__: object) -> Value:
+        return self.filled(1)
 
     def scalar_tensor(self, number: float, **_: object) -> Value:
         return self.filled(number)
@@ -284,6 +296,9 @@ class _Lowering:
         if any(v != int(v) for v in (start, step)):
             raise Unsupported(f"start {start}, step {step}")
         return self.b.cast(self.b.iota(self.shape[0], int(start), int(step)), self.dtype)
+
+    def arange_to(self, end: float, **_: object) -> Value:
+        return self.arange(0, end)
 
     # Views
 
@@ -410,7 +425,7 @@ class _Lowering:
         return added if self.b.is_zeros(x) else self.b.pointwise("add", x, added)
 
     def _rows(self, x: Value, indices: Sequence[Value | None]) -> Value:
-        """The row index of an advanced index by one integer tensor over the first axis; negative ones count from the end."""
+        """The row numbers of an index by one integer tensor over the first axis; negative ones count from the end."""
         if len(indices) != 1 or indices[0] is None or indices[0].dtype is not I64:
             raise Unsupported("more than one integer index over the first axis")
         index = indices[0]
@@ -588,7 +603,7 @@ _RULES: dict[str, Rule] = {
         f"aten.{n}.default": _with(n, _L.unary_f32)
         for n in ["sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf", "silu"]
     },
-    "aten.relu.default": lambda l, x: l.clamp(x, 0) if l.dtype is I64 else l.unary("relu", x),
+    "aten.relu.default": _L.relu,
     **{f"aten.{n}.{o}": _with(n, _L.add_sub) for n in ("add", "sub") for o in ("Tensor", "Scalar")},
     **{f"aten.rsub.{o}": _L.rsub for o in ("Tensor", "Scalar")},
     **{f"aten.mul.{o}": _with("mul", _L.arithmetic) for o in ("Tensor", "Scalar")},
@@ -606,7 +621,7 @@ _RULES: dict[str, Rule] = {
     "aten.where.self": _L.where,
     **{f"aten.clamp.{o}": _L.clamp for o in ("default", "Tensor")},
     "aten.clamp_min.default": _L.clamp,
-    "aten.clamp_max.default": lambda l, x, high: l.clamp(x, None, high),
+    "aten.clamp_max.default": _L.clamp_max,
     "aten.pow.Tensor_Scalar": _L.power,
     "aten.gelu.default": _L.gelu,
     "aten.gelu_backward.default": _L.gelu_backward,
@@ -616,13 +631,13 @@ _RULES: dict[str, Rule] = {
     "aten.copy.default": _L.copy,
     "aten.full.default": _L.full,
     "aten.full_like.default": _L.full,
-    "aten.new_full.default": lambda l, x, size, number, **_: l.filled(number),
-    **{f"aten.{p}zeros{s}.default": _with(0, _L.constant_like) for p, s in (("", ""), ("", "_like"), ("new_", ""))},
-    **{f"aten.{p}ones{s}.default": _with(1, _L.constant_like) for p, s in (("", ""), ("", "_like"), ("new_", ""))},
+    "aten.new_full.default": _L.new_full,
+    **{f"aten.{p}zeros{s}.default": _L.zeros for p, s in (("", ""), ("", "_like"), ("new_", ""))},
+    **{f"aten.{p}ones{s}.default": _L.ones for p, s in (("", ""), ("", "_like"), ("new_", ""))},
     "aten.scalar_tensor.default": _L.scalar_tensor,
     "aten.arange.start_step": _L.arange,
     "aten.arange.start": _L.arange,
-    "aten.arange.default": lambda l, end, **k: l.arange(0, end, **k),
+    "aten.arange.default": _L.arange_to,
     **{
         f"aten.{n}.default": _L.same
         for n in (

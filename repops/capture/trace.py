@@ -42,7 +42,8 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
     """Core ATen decompositions without the operators that are lowered as they stand."""
     packets = [getattr(torch.ops.aten, name) for name in _KEPT]
     kept = {getattr(packet, overload) for packet in packets for overload in packet.overloads()}
-    return {target: rule for target, rule in core_aten_decompositions().items() if target not in kept}
+    core: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
+    return {target: rule for target, rule in core.items() if target not in kept}
 
 
 def trace(step: Step, state: dict[str, Tensor], batch: dict[str, Tensor]) -> GraphModule:

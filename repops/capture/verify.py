@@ -3,8 +3,8 @@
 Two comparisons, both by the norm of a slot's error, because elementwise two correct runs may differ without bound (from
 zero Adam state an update is a sign, and a gradient that is zero up to rounding has any sign):
 
-(a) the IR with the operators' float64 twins against the eager step in float64: 1e-6 of the update, plus half an f32 ulp of
-    the old value, since the program's literals are rounded to f32 once. Wrong mathematics, gradients included, fails here.
+(a) the IR with the operators' float64 twins against the eager step in float64: 1e-6 of the update, plus half an f32 ulp
+    of the old value, since the program's literals are rounded to f32. Wrong mathematics, gradients included, fails.
 (b) the RepOps kernels against the eager step in f32: 1e-4 of the update, plus an f32 ulp of the old value.
 
 Both start from a state in which slots that were all zero (moments, losses) are random and positive, so that every slot
@@ -78,7 +78,7 @@ def compare(
     rounding: float,
     what: str,
 ) -> None:
-    """Raises CaptureError unless every slot agrees: floats within |error| <= tolerance |update| + rounding |old|, others exactly."""
+    """Raises CaptureError unless |error| <= tolerance |update| + rounding |old| in every slot (0 if it is no float)."""
     for slot in program.slots:
         new, wanted, before = actual[slot.name], expected[slot.name], old[slot.name]
         if not slot.dtype.is_float:

@@ -13,9 +13,9 @@ from repops.graph.ir import BatchTensor, Constant, Program, Slot, element_count,
 def describe(program: Program) -> dict[str, Any]:
     """A JSON-ready description of a checked program.
 
-    Keys: profile, root, nodes (compute, hash, trace), operators (name to count, most frequent first), slots, batch, constants
-    (each with dtype, shape, bytes), bytes (of state, batch, constants and all node outputs), heights (of the trees of trace,
-    state, batch and nodes, and the greatest of an output tensor).
+    Keys: profile, root, nodes (compute, hash, trace), operators (name to count, most frequent first), slots, batch,
+    constants (each with dtype, shape, bytes), bytes (of state, batch, constants and all node outputs), heights (of the
+    trees of trace, state and batch, and the greatest of a node's output).
     """
     state, batch, constants = (
         [_described(t) for t in tensors] for tensors in (program.slots, program.batch, program.constants)

@@ -20,7 +20,7 @@ Array = np.ndarray[Any, Any]
 Twin = Callable[[Node, Sequence[Array]], Array]
 
 _GELU_TANH = math.sqrt(2 / math.pi)
-_erf = np.frompyfunc(math.erf, 1, 1)
+_erf: Callable[[Array], Array] = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def float_literal(bits: int) -> float:
@@ -37,10 +37,8 @@ def pointwise(function: Callable[..., Array]) -> Twin:
     return twin
 
 
-def reduction(
-    function: Callable[..., Array], combine: Callable[[Array, Array], Array] = np.add, start: float = 0
-) -> Twin:
-    """A sum (or maximum, by `combine` from `start`) of the terms that a function makes of the inputs, over [start, stop)."""
+def reduction(function: Callable[..., Array], combine: np.ufunc = np.add, start: float = 0) -> Twin:
+    """A fold by `combine`, from `start`, over the terms [start, stop) that a function makes of the inputs."""
 
     def twin(node: Node, inputs: Sequence[Array]) -> Array:
         axes, (first, last) = node.params[1:-2], node.params[-2:]
@@ -51,9 +49,9 @@ def reduction(
         if terms.dtype == np.bool_:
             terms = terms.astype(np.int64)
         with np.errstate(over="ignore"):
-            out = combine.reduce(terms, axis=len(before), initial=start if terms.dtype != np.int64 else int(start))  # type: ignore[attr-defined]
-            out = np.asarray(out).reshape(node.shape)
-            return combine(inputs[-1], out) if first else out
+            out = np.asarray(combine.reduce(terms, axis=len(before), initial=np.array(start).astype(terms.dtype)[()]))
+            out = out.reshape(node.shape)
+            return np.asarray(combine(inputs[-1], out)) if first else out
 
     return twin
 
@@ -225,11 +223,11 @@ def fill(node: Node, inputs: Sequence[Array]) -> Array:
 
 
 def gelu_erf(x: Array) -> Array:
-    return np.asarray(0.5 * x * (1 + _erf(x * math.sqrt(0.5)).astype(np.float64)))
+    return np.asarray(0.5 * x * (1 + _erf(x * math.sqrt(0.5))))
 
 
 def gelu_erf_grad(dy: Array, x: Array) -> Array:
-    cdf = 0.5 * (1 + _erf(x * math.sqrt(0.5)).astype(np.float64))
+    cdf = 0.5 * (1 + _erf(x * math.sqrt(0.5)))
     return np.asarray(dy * (cdf + x * np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)))
 
 
@@ -243,7 +241,7 @@ def gelu_tanh_grad(dy: Array, x: Array) -> Array:
 
 
 def erf(x: Array) -> Array:
-    return np.asarray(_erf(x).astype(np.float64))
+    return np.asarray(_erf(x))
 
 
 def sigmoid(x: Array) -> Array:
