@@ -131,6 +131,7 @@ void run_fused(const std::string& group, const std::optional<std::string>& isa_a
                 literals.data(),     (int32_t)literals.size(), *first,        threads < 1 ? 1 : threads,
                 first + 1,           (int32_t)outs.size() - 1};
   nb::gil_scoped_release released;
+  ro::FpGuard guard;
   kernel(call);
 }
 

@@ -8,6 +8,7 @@
 #include "matmul.h"
 #include "reduce.h"
 #include "attention.h"
+#include "rows.h"
 #include "pointwise.h"
 #include "movement.h"
 #endif

@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <new>
 
+#include "fpenv.h"
 #include "registry.h"
 
 namespace ro {
@@ -160,6 +161,7 @@ void Plan::run(const std::vector<Memory>& state, const std::vector<Memory>& batc
     t.data = operand.place == Place::kArena ? arena_ + operand.index : (*given[(int)operand.place])[operand.index].data;
     return t;
   };
+  FpGuard guard;
   std::vector<Tensor> tensors;
   for (size_t i = 0; i < steps_.size(); ++i) {
     const PlanStep& step = steps_[i];

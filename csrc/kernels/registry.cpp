@@ -69,6 +69,7 @@ void run_elements(Element element, const Call& call) {
 }
 
 bool run_operator(const std::string& name, Isa isa, const Call& call) {
+  FpGuard guard;
   if (Kernel kernel = find_kernel(name, isa)) {
     kernel(call);
     return true;

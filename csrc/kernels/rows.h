@@ -1,0 +1,134 @@
+// Groups of row nodes in one pass over each row, which stays in cache: statistics, then the pointwise node. Same bits as the nodes.
+// Rows are the trailing axes; a row's length is that of the weight, or of x's last axis.
+#pragma once
+#include "reduce.h"
+
+namespace ro {
+namespace RO_ISA {
+
+// Runs body(row) for all rows.
+template <class Body>
+RO_INLINE void for_rows(int64_t rows, int64_t length, int threads, const Body& body) {
+  parallel_for(rows, ceil_div(8192, max64(1, length)), threads, [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) body(row);
+  });
+}
+
+// 32 equal values, for an input of fold_row that is one value per row.
+struct Splat {
+  alignas(64) float lanes[kSumLanes];
+  RO_MEMBER explicit Splat(float x) {
+    for (int v = 0; v < kSumVectors; ++v) F::set(x).store(lanes + v * kLanes);
+  }
+  RO_MEMBER const char* data() const { return (const char*)lanes; }
+};
+
+// out[i] = f(vectors of the inputs at i), canonical.
+template <int N, class Body>
+RO_INLINE void map_row(const char* const (&in)[N], char* out, int64_t n, const Body& body) {
+  int64_t i = 0;
+  F x[N];
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int k = 0; k < N; ++k) x[k] = F::load(in[k] + 4 * i);
+    canonical(body(x)).store(out + 4 * i);
+  }
+  if (i < n) {
+    const int rest = (int)(n - i);
+    for (int k = 0; k < N; ++k) x[k] = F::load(in[k] + 4 * i, rest);
+    canonical(body(x)).store(out + 4 * i, rest);
+  }
+}
+
+// sum, div, sum_sq_centered, rstd, layer_norm. Inputs x, w, b; literals n (the divisor of div and of rstd), eps.
+// Outputs: out (x's shape), mean, rstd (one value per row).
+RO_FUSED(layer_norm_forward) {
+  const int64_t n = element_count(call.in[1]), rows = n ? element_count(call.in[0]) / n : 0;
+  const float count = literal_f32(call, 0), eps = literal_f32(call, 1);
+  const char *w = (const char*)call.in[1].data, *b = (const char*)call.in[2].data;
+  for_rows(rows, n, call.threads, [&](int64_t row) {
+    const char* x = (const char*)call.in[0].data + 4 * row * n;
+    const int64_t inc[2] = {4, 0};
+    const float mean = ro::canonical(div_rn(fold_row<StepSum>(&x, inc, 0, n, nullptr), count));
+    const Splat centre(mean);
+    const char* const centred[2] = {x, centre.data()};
+    const float ssq = fold_row<StepCentered>(centred, inc, 0, n, nullptr);
+    const float rstd = ro::canonical(div_rn(1.0f, sqrt_rn(add_rn(div_rn(ssq, count), eps))));
+    const F m = F::set(mean), r = F::set(rstd);
+    map_row<3>({x, w, b}, (char*)call.out.data + 4 * row * n, n,
+               [&](const F* v) { return fma(mul(sub(v[0], m), r), v[1], v[2]); });
+    store_f32(call.more[0].data, row, mean);
+    store_f32(call.more[1].data, row, rstd);
+  });
+}
+
+struct StepWeightedNormalized {
+  static constexpr int kInputs = 5;  // dy, w, x, mean, rstd
+  RO_MEMBER static F step(F lane, const F* x) { return fma(mul(x[0], x[1]), mul(sub(x[2], x[3]), x[4]), lane); }
+};
+
+// c1 = DIV(sum_mul(dy, w), n), c2 = DIV(sum_mul_normalized(MUL(dy, w), x, mean, rstd), n), layer_norm_grad.
+// Inputs dy, x, mean, rstd, w; literal n. Output: dx (x's shape).
+RO_FUSED(layer_norm_backward) {
+  const int64_t n = element_count(call.in[4]), rows = n ? element_count(call.in[1]) / n : 0;
+  const float count = literal_f32(call, 0);
+  const char* w = (const char*)call.in[4].data;
+  for_rows(rows, n, call.threads, [&](int64_t row) {
+    const char *dy = (const char*)call.in[0].data + 4 * row * n, *x = (const char*)call.in[1].data + 4 * row * n;
+    const float mean = load_f32(call.in[2].data, row), rstd = load_f32(call.in[3].data, row);
+    const Splat means(mean), rstds(rstd);
+    const char* const plain[2] = {dy, w};
+    const char* const normalized[5] = {dy, w, x, means.data(), rstds.data()};
+    const int64_t inc[5] = {4, 4, 4, 0, 0};
+    const F c1 = F::set(div_rn(fold_row<StepProduct>(plain, inc, 0, n, nullptr), count));
+    const F c2 = F::set(div_rn(fold_row<StepWeightedNormalized>(normalized, inc, 0, n, nullptr), count));
+    const F m = F::set(mean), r = F::set(rstd);
+    map_row<3>({dy, x, w}, (char*)call.out.data + 4 * row * n, n, [&](const F* v) {
+      const F h = mul(sub(v[1], m), r);
+      return mul(r, sub(sub(mul(v[0], v[2]), c1), mul(h, c2)));
+    });
+  });
+}
+
+// amax and sum_exp of a row; the terms EXP(SUB(x, max)) are left in `terms`.
+RO_INLINE void max_and_sum(const char* x, int64_t n, char* terms, float* max, float* sum) {
+  *max = max_row(x, n);
+  const F m = F::set(*max);
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) f_exp(sub(F::load(x + 4 * i), m)).store(terms + 4 * i);
+  if (i < n) f_exp(sub(F::load(x + 4 * i, (int)(n - i)), m)).store(terms + 4 * i, (int)(n - i));
+  const int64_t inc = 4;
+  const char* from = terms;
+  *sum = fold_row<StepSum>(&from, &inc, 0, n, nullptr);
+}
+
+// amax, sum_exp, softmax over the last axis. Input x; outputs: out (x's shape), max, sum (one value per row).
+RO_FUSED(softmax_forward) {
+  const int64_t n = call.out.shape[call.out.rank - 1], rows = n ? element_count(call.out) / n : 0;
+  for_rows(rows, n, call.threads, [&](int64_t row) {
+    char* out = (char*)call.out.data + 4 * row * n;
+    float max, sum;
+    max_and_sum((const char*)call.in[0].data + 4 * row * n, n, out, &max, &sum);
+    const F r = F::set(div_rn(1.0f, sum));
+    map_row<1>({out}, out, n, [&](const F* v) { return mul(v[0], r); });
+    store_f32(call.more[0].data, row, max);
+    store_f32(call.more[1].data, row, sum);
+  });
+}
+
+// amax, sum_exp, log_softmax over the last axis. Input x; outputs: out (x's shape), max, sum (one value per row).
+RO_FUSED(log_softmax_forward) {
+  const int64_t n = call.out.shape[call.out.rank - 1], rows = n ? element_count(call.out) / n : 0;
+  for_rows(rows, n, call.threads, [&](int64_t row) {
+    const char* x = (const char*)call.in[0].data + 4 * row * n;
+    char* out = (char*)call.out.data + 4 * row * n;
+    float max, sum;
+    max_and_sum(x, n, out, &max, &sum);
+    const F m = F::set(max), l = f_log(F::set(sum));
+    map_row<1>({x}, out, n, [&](const F* v) { return sub(sub(v[0], m), l); });
+    store_f32(call.more[0].data, row, max);
+    store_f32(call.more[1].data, row, sum);
+  });
+}
+
+}  // namespace RO_ISA
+}  // namespace ro
