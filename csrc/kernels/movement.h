@@ -189,8 +189,8 @@ RO_KERNEL(expand) { copy_broadcast(call); }
 
 RO_KERNEL(slice) {
   const int axis = (int)call.params[0];
-  const int64_t start = call.params[1], step = call.params[2];
   const Around x(call.in[0], axis), y(call.out, axis);
+  const int64_t start = call.params[1], step = y.length > 1 ? call.params[2] : 1;  // any step fits a single position
   const int size = item_size(call.out.dtype);
   const char* from = (const char*)call.in[0].data + start * x.inner * size;
   const int64_t span = x.length * x.inner;
@@ -200,8 +200,8 @@ RO_KERNEL(slice) {
 
 RO_KERNEL(slice_grad) {
   const int axis = (int)call.params[0];
-  const int64_t start = call.params[1], step = call.params[2];
   const Around y(call.in[0], axis), x(call.out, axis);
+  const int64_t start = call.params[1], step = y.length > 1 ? call.params[2] : 1;
   const int size = item_size(call.out.dtype);
   char* const out = (char*)call.out.data;
   parallel_for(element_count(call.out) * size, kCopyGrain * 4, call.threads,
