@@ -207,14 +207,14 @@ def logarithm() -> str:
     return polynomial("poly_log", "(log(1 + x) - x) / x^2, |x| <= 1/3", table, error, worst)
 
 
-def odd(name: str, what: str, function: Function, check: Callable[[float], float], split: float, low: int) -> str:
-    """function(x) / x - 1 in powers of x^2 from `low` to 6, for 0 <= x <= split; divided by x^2 if low is 1."""
-    xs = grid(0.0, split**2)
+def odd(name: str, what: str, function: Function, check: Callable[[float], float], low: int) -> str:
+    """function(x) / x - 1 in seven powers of x^2 from `low`, for 0 <= x <= 1; divided by x^2 if low is 1."""
+    xs = grid(0.0, 1.0)
     xs = xs[xs > 1e-6]
     target = evaluate(lambda s: function(mp.sqrt(s)) / mp.sqrt(s) - 1, xs)  # type: ignore[operator]
-    powers = range(low, 7)
+    powers = range(low, low + 7)
     c, error = fit(powers, powers, {}, target, (1 / (1 + target)).astype(np.float64), xs)
-    x = np.linspace(1e-3, split, 40001).astype(np.float32)
+    x = np.linspace(1e-3, 1.0, 40001).astype(np.float32)
     truth = np.array([check(float(v)) for v in x])
     s = x * x
 
@@ -284,8 +284,8 @@ def block() -> str:
         exponential(base_two=False),
         exponential(base_two=True),
         logarithm(),
-        odd("poly_tanh", "(tanh(y) / y - 1) / y^2, x = y^2, |y| <= 0.9", mp.tanh, math.tanh, 0.9, 1),
-        odd("poly_erf", "erf(y) / y - 1, x = y^2, |y| <= 1", mp.erf, math.erf, 1.0, 0),
+        odd("poly_tanh", "(tanh(y) / y - 1) / y^2, x = y^2, |y| <= 1", mp.tanh, math.tanh, 1),
+        odd("poly_erf", "erf(y) / y - 1, x = y^2, |y| <= 1", mp.erf, math.erf, 0),
         erf_tail(),
         normal_tail(),
         constants("1/sqrt(2 pi)", kNormalDensity=1 / mp.sqrt(2 * mp.pi)),

@@ -48,10 +48,10 @@ RO_OP V poly_log(V x) {
                 0x3EAAAA7Du, 0xBF000000u);
 }
 
-// (tanh(y) / y - 1) / y^2, x = y^2, |y| <= 0.9. Fit 1.6e-08, in binary32 at most 0.932 ulp.
+// (tanh(y) / y - 1) / y^2, x = y^2, |y| <= 1. Fit 4.6e-09, in binary32 at most 0.790 ulp.
 template <class V>
 RO_OP V poly_tanh(V x) {
-  return horner(x, 0x3AAAEB15u, 0xBBE0CB0Cu, 0x3CAB3F3Fu, 0xBD5C0B13u, 0x3E0880BDu, 0xBEAAAA82u);
+  return horner(x, 0xB9BBF02Du, 0x3B16D36Fu, 0xBC0230DAu, 0x3CB00505u, 0xBD5CB121u, 0x3E0885F2u, 0xBEAAAA9Eu);
 }
 
 // erf(y) / y - 1, x = y^2, |y| <= 1. Fit 1.2e-09, in binary32 at most 0.845 ulp.
@@ -163,7 +163,7 @@ RO_OP V f_log(V x) {
   return nan_where(or_(lt(x, V::bits(0)), is_nan(x)), r);
 }
 
-// The sign of x on: |x| + |x| (s q(s)), s = x^2, for |x| < 0.9; above: 1 - 2 / (e^(2|x|) + 1).
+// The sign of x on: |x| + |x| (s q(s)), s = x^2, for |x| < 1; above: 1 - 2 / (e^(2|x|) + 1).
 template <class V>
 RO_OP V f_tanh(V x) {
   const V a = abs(x), s = mul(x, x);
@@ -171,7 +171,7 @@ RO_OP V f_tanh(V x) {
   const V y = min_raw(add(a, a), V::set(20.0f));
   const Exponential<V> e = exponential(y);
   const V far = sub(V::bits(kOneBits), div(V::set(2.0f), add(mul(mul(e.p, e.s), e.t), V::bits(kOneBits))));
-  const V r = select(lt(a, V::set(0.9f)), near, far);
+  const V r = select(lt(a, V::bits(kOneBits)), near, far);
   return nan_where(is_nan(x), or_(r, and_(x, V::bits(kMinusZeroBits))));
 }
 
