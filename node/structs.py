@@ -249,6 +249,7 @@ class Match:
     index_a: int
     index_b: int
     step: int
+    outcome: Outcome
     position: int
     since: int
     clock_a: int
@@ -258,7 +259,6 @@ class Match:
     phase: Phase
     turn: Side
     rest: int
-    outcome: Outcome
 
 
 @dataclass(frozen=True)

@@ -52,12 +52,12 @@ class Rpc:
         else:
             self.name = redact(str(getattr(provider, "endpoint_uri", None) or type(provider).__name__))
         self.w3 = Web3(provider)
-        actual = self.ask("eth_chainId", lambda: self.w3.eth.chain_id)
+        actual = self.ask("eth_chainId", lambda: self.w3.eth.chain_id, int)
         if actual != chain_id:
             raise WrongChain(chain_id, actual, where=self.name)
 
-    def ask(self, what: str, request: Callable[[], T]) -> T:
-        """The answer of `request`, a few lines of web3. `what` names the method in messages."""
+    def ask(self, what: str, request: Callable[[], T], kind: type = object) -> T:
+        """The answer of `request`, a few lines of web3, which must be a `kind`. `what` names the method in messages."""
         where = f"{self.name}, {what}"
         try:
             answer = request()
@@ -76,8 +76,10 @@ class Rpc:
             raise RpcUnavailable(
                 f"a malformed answer ({type(error).__name__})", where=where, cure="Use another endpoint"
             ) from error
-        if answer is None:
-            raise RpcUnavailable("an empty answer", where=where, cure="Use another endpoint")
+        if answer is None or not isinstance(answer, kind):
+            raise RpcUnavailable(
+                f"a malformed answer ({type(answer).__name__})", where=where, cure="Use another endpoint"
+            )
         return answer
 
 

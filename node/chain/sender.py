@@ -108,7 +108,7 @@ class Sender:
 
     def balance(self) -> int:
         """Wei that the account holds."""
-        return int(self.rpc.ask("eth_getBalance", lambda: self.rpc.w3.eth.get_balance(self._from)))
+        return int(self.rpc.ask("eth_getBalance", lambda: self.rpc.w3.eth.get_balance(self._from), int))
 
     def simulate(self, call: Call) -> bytes:
         """What the call would return in the pending block. Raises TxReverted."""
@@ -162,7 +162,7 @@ class Sender:
     def _estimate(self, call: Call) -> int:
         try:
             params = self._params(call)
-            gas = self.rpc.ask("eth_estimateGas", lambda: self.rpc.w3.eth.estimate_gas(params, "pending"))
+            gas = self.rpc.ask("eth_estimateGas", lambda: self.rpc.w3.eth.estimate_gas(params, "pending"), int)
             return gas + gas // 5
         except Reverted as error:
             if not error.data:
@@ -173,7 +173,9 @@ class Sender:
 
     def _transact(self, call: Call, gas: int) -> TxReceipt:
         w3 = self.rpc.w3
-        nonce = self.rpc.ask("eth_getTransactionCount", lambda: w3.eth.get_transaction_count(self._from, "pending"))
+        nonce = self.rpc.ask(
+            "eth_getTransactionCount", lambda: w3.eth.get_transaction_count(self._from, "pending"), int
+        )
         max_fee, tip = self._price()
         params: TxParams = {
             "type": 2,
@@ -197,9 +199,9 @@ class Sender:
 
     def _price(self) -> tuple[int, int]:
         w3 = self.rpc.w3
-        base = self.rpc.ask("eth_getBlockByNumber", lambda: w3.eth.get_block("latest"))["baseFeePerGas"]
+        base = self.rpc.ask("eth_getBlockByNumber", lambda: w3.eth.get_block("latest")["baseFeePerGas"], int)
         try:
-            tip = int(self.rpc.ask("eth_maxPriorityFeePerGas", lambda: w3.eth.max_priority_fee))
+            tip = int(self.rpc.ask("eth_maxPriorityFeePerGas", lambda: w3.eth.max_priority_fee, int))
         except RpcRefused:
             tip = 10**9  # not every chain has the method
         if base + tip > self.fees.cap:

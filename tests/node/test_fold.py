@@ -1,0 +1,332 @@
+"""fold(logs) against the contract: random tasks played on the development chain, every view compared to the field."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from chain_play import Actor, Book, Driver, Lie, random_book, random_params, random_work
+from conftest import Deployed
+
+from node.chain.contracts import Call, Verde
+from node.chain.sender import AlreadyDone, Sender, Sent
+from node.errors import TxReverted
+from node.events import Event
+from node.fold import (
+    ChainState,
+    Stage,
+    can_cancel,
+    can_expire,
+    can_pair,
+    can_settle,
+    due,
+    fold_all,
+    holdback_owed,
+    owed,
+    stage,
+)
+from node.structs import BURN, NOBODY, Match, Participant, Standing, Status, Task
+
+SEEDS = range(8)
+
+
+def stored(kind: type[Any], state: Any) -> Any:
+    """The part of a folded task or match that the contract stores."""
+    return kind(**{field.name: getattr(state, field.name) for field in fields(kind)})
+
+
+def compare_changes(verde: Verde, before: ChainState, state: ChainState) -> None:
+    """The views of what the fold has changed, to the field. (What it forgot to change, `compare` finds.)"""
+    for task_id, task in state.tasks.items():
+        old = before.tasks.get(task_id)
+        if task is old:
+            continue
+        assert verde.get_task(task_id) == stored(Task, task)
+        for index, participant in enumerate(task.roster):
+            if old is None or participant not in old.roster:
+                assert verde.get_participant(task_id, index) == participant
+        for claim_id, claim in enumerate(task.claim_list, 1):
+            if old is None or claim not in old.claim_list:
+                assert verde.get_claim(task_id, claim_id) == claim
+    for match_id, match in state.matches.items():
+        if match is not before.matches.get(match_id):
+            assert verde.get_match(match_id) == stored(Match, match)
+    for account in before.credits.keys() | state.credits.keys():
+        if before.credit(account) != state.credit(account):
+            assert verde.credit(account) == state.credit(account)
+
+
+def compare(verde: Verde, state: ChainState, accounts: set[str]) -> None:
+    """Every view of the contract against the folded state, to the field."""
+    assert verde.task_count() == len(state.tasks)
+    assert verde.match_count() == len(state.matches)
+    for task_id, task in state.tasks.items():
+        assert verde.get_task(task_id) == stored(Task, task)
+        for index, participant in enumerate(task.roster):
+            assert verde.get_participant(task_id, index) == participant
+        beyond = Participant(NOBODY, Standing.NONE, False, False, 0, 0, bytes(32))
+        assert verde.get_participant(task_id, len(task.roster)) == beyond
+        for claim_id, claim in enumerate(task.claim_list, 1):
+            assert verde.get_claim(task_id, claim_id) == claim
+            assert verde.claim_id_of(task_id, claim.root) == claim_id
+        for account in accounts:
+            member = verde.get_member(task_id, account)
+            ours = task.members.get(account)
+            assert (member.named, member.participant) == ((ours.named, ours.participant) if ours else (False, 0))
+    for match_id, match in state.matches.items():
+        assert verde.get_match(match_id) == stored(Match, match)
+        waits = due(state.tasks[match.task_id], match, 0)
+        assert verde.time_limit(match_id) == ((waits.since, waits.limit) if waits else (0, 0))
+    for account in accounts:
+        assert verde.credit(account) == state.credit(account)
+
+
+class Play:
+    """One random task, played until nothing is left to do; after every transaction the fold is compared with what it
+    changed, now and then and at the end with everything."""
+
+    def __init__(self, deployed: Deployed, seed: int) -> None:
+        self.deployed, self.rng = deployed, random.Random(seed)
+        rng = self.rng
+        work = random_work(rng)
+        names = [f"provider {i}" for i in range(7)]
+        members = sorted((deployed.sender(f"member {i}") for i in range(3)), key=lambda s: s.address.lower())
+        seats = rng.randint(2, 4)
+        params = random_params(rng, work, deployed.referee, [m.address for m in members], seats)
+        if rng.random() < 0.3:
+            params = replace(params, providers=tuple(deployed.sender(name).address for name in names[:seats]))
+        kinds = [kind for kind in Lie if kind is not Lie.NONE]
+        lies = [
+            (rng.choice(kinds), (rng.randrange(work.steps), rng.randrange(work.compute)), rng.randrange(1, 100))
+            for _ in range(2)
+        ]
+        actors = [
+            Actor(
+                name,
+                deployed.sender(name),
+                random_book(rng, work, lies),
+                challenger=i >= seats,
+                reveals=rng.random() < 0.9,
+                silent=rng.choice([0.0, 0.0, 0.1]),
+            )
+            for i, name in enumerate(names[: rng.randint(seats, 7)])
+        ]
+        self.driver = Driver(
+            rng,
+            deployed.devnet,
+            deployed.verde,
+            deployed.referee,
+            deployed.sender("client"),
+            actors,
+            members,
+            work,
+            params,
+            Book(work, Lie.NONE, (0, 0), 0),
+            verdicts=rng.choice(["honest", "honest", "honest", "unavailable", "neither", "silent"]),
+        )
+        self.most = rng.choice([0, 1, seats, seats, seats, seats, seats, seats])  # commitments, then all give up
+        self.follower = deployed.follower()
+        self.events: list[Event] = []
+        self.seen: Counter[str] = Counter()
+        self.accounts = {actor.sender.address for actor in actors} | {self.driver.client.address, BURN, NOBODY}
+        created = self.do(self.driver.client, deployed.verde.create_task(params))
+        assert created is not None
+        self.driver.task_id = next(iter(self.state.tasks))
+
+    @property
+    def state(self) -> ChainState:
+        return self.follower.state
+
+    @property
+    def now(self) -> int:
+        """The timestamp that the next transaction will have."""
+        return self.deployed.devnet.chain.next_timestamp
+
+    def do(self, sender: Sender, call: Call) -> Sent:
+        """A call that the fold says is possible: it must go through, and the fold must follow it."""
+        outcome = sender.send(call)
+        assert isinstance(outcome, Sent), outcome
+        self.seen[call.verb] += 1
+        before = self.state
+        self.events += self.follower.tick().events
+        compare_changes(self.deployed.verde, before, self.state)
+        if self.rng.random() < 0.05:
+            compare(self.deployed.verde, self.state, self.accounts)
+        return outcome
+
+    def refused(self, sender: Sender, call: Call) -> None:
+        """A call that the fold says is impossible now."""
+        try:
+            outcome = sender.send(call)
+        except TxReverted as error:
+            assert error.error, error
+        else:
+            assert isinstance(outcome, AlreadyDone), outcome
+        self.seen["refused"] += 1
+
+    def run(self) -> None:
+        for _ in range(400):
+            task = self.state.tasks[self.driver.task_id]
+            if not self.step():
+                break
+            if self.rng.random() < 0.5:
+                self.check_predictions()
+        else:
+            raise AssertionError("the task does not come to an end")
+        task = self.state.tasks[self.driver.task_id]
+        assert task.status is not Status.LIVE
+        self.finish()
+
+    def step(self) -> bool:
+        """One random call or one jump in time; False when the task has ended."""
+        d, rng, verde = self.driver, self.rng, self.deployed.verde
+        task = self.state.tasks[d.task_id]
+        where = stage(task, self.now)
+        anyone = rng.choice(d.actors).sender
+        joined = {p.account for p in task.roster}
+        if task.status is not Status.LIVE:
+            return False
+        if where is Stage.COMMITTING:
+            waiting = [a for a in d.actors if not a.challenger and a.sender.address not in joined]
+            if waiting and len(joined) < self.most:
+                actor = rng.choice(waiting)
+                self.do(actor.sender, d.call_commit(actor))
+            elif can_cancel(task, self.now) and rng.random() < 0.2:
+                self.do(d.client, verde.cancel(d.task_id))
+            else:
+                self.jump(task.commit_deadline)
+        elif can_expire(task, self.now):
+            self.do(anyone, verde.expire(d.task_id))
+        elif where is Stage.REVEALING:
+            waiting = [a for a in d.actors if a.reveals and self.standing(a) is Standing.COMMITTED]
+            if waiting:
+                actor = rng.choice(waiting)
+                self.do(actor.sender, d.call_reveal(actor))
+            else:
+                self.jump(task.reveal_deadline)
+        else:
+            waiting = [a for a in d.actors if a.challenger and a.sender.address not in joined]
+            live = self.state.live_matches(d.task_id)
+            options = ["wait"]
+            options += ["challenge"] * (2 * bool(waiting) if where is Stage.CHALLENGING else 0)
+            options += ["pair"] * (2 * can_pair(task, self.now))
+            options += ["play"] * (6 * bool(live))
+            options += ["settle"] * can_settle(task, self.now)
+            match rng.choice(options):
+                case "challenge":
+                    actor = rng.choice(waiting)
+                    self.do(actor.sender, d.call_challenge(actor))
+                case "pair":
+                    self.do(anyone, verde.pair(d.task_id))
+                case "settle":
+                    self.do(anyone, verde.settle(d.task_id))
+                case "play":
+                    self.play(rng.choice(live).match_id)
+                case "wait" if where is Stage.CHALLENGING and not live and not can_pair(task, self.now):
+                    self.jump(task.challenge_deadline)
+                case "wait":
+                    self.deployed.devnet.advance(rng.randint(1, 8))
+        return True
+
+    def play(self, match_id: int) -> None:
+        """The due side's response, or silence until the time is over."""
+        d = self.driver
+        task, match = self.state.tasks[d.task_id], self.state.matches[match_id]
+        waits = due(task, match, self.now)
+        assert waits is not None
+        anyone = self.rng.choice(d.actors).sender
+        if waits.late:
+            response = d.response(task, match)
+            if response is not None:
+                self.refused(response[0].sender if response[0] else anyone, response[1])
+            self.do(anyone, self.deployed.verde.timeout(match_id, verbs=match.verbs))
+            return
+        if self.rng.random() < 0.2:
+            self.refused(anyone, self.deployed.verde.timeout(match_id, verbs=match.verbs))
+        silent = waits.side is None and d.verdicts == "silent"
+        if waits.side is not None:
+            account = task.roster[match.index(waits.side)].account
+            silent = self.rng.random() < next(a.silent for a in d.actors if a.sender.address == account)
+        response = None if silent else d.response(task, match)
+        if response is None:
+            edge = self.rng.choice([-1, 0, 1])  # just before, at, or just after the deadline
+            target = waits.deadline + edge
+            if target > self.deployed.devnet.now:
+                self.deployed.devnet.set_next_timestamp(target)
+                call = self.deployed.verde.timeout(match_id, verbs=match.verbs)
+                if edge < 0:
+                    self.refused(anyone, call)
+                else:
+                    self.do(anyone, call)
+            return
+        poster, call = response
+        if self.rng.random() < 0.15 and waits.deadline - 1 > self.deployed.devnet.now:
+            self.deployed.devnet.set_next_timestamp(waits.deadline - 1)  # the last second that counts
+        self.do(poster.sender if poster else anyone, call)
+
+    def jump(self, deadline: int) -> None:
+        """To the deadline, or a second before it."""
+        devnet = self.deployed.devnet
+        target = deadline + self.rng.choice([-2, -1, 0, 3])
+        devnet.advance(max(target - devnet.now, 1))
+
+    def standing(self, actor: Actor) -> Standing:
+        task = self.state.tasks[self.driver.task_id]
+        index = task.index_of(actor.sender.address)
+        return Standing.NONE if index is None else task.roster[index].standing
+
+    def check_predictions(self) -> None:
+        """What the fold says is impossible is refused by the contract; what it says is possible is not."""
+        d, verde, now = self.driver, self.deployed.verde, self.now
+        task = self.state.tasks[d.task_id]
+        anyone = d.actors[0].sender
+        checks = [
+            (can_pair(task, now), verde.pair(d.task_id)),
+            (can_settle(task, now), verde.settle(d.task_id)),
+            (can_expire(task, now), verde.expire(d.task_id)),
+            *((owed(task, i) > 0, verde.collect(d.task_id, i)) for i in range(len(task.roster))),
+            *((holdback_owed(task, i, now) > 0, verde.collect_holdback(d.task_id, i)) for i in range(len(task.roster))),
+        ]
+        possible, call = self.rng.choice(checks)
+        try:
+            anyone.simulate(call)
+            assert possible, call.verb
+        except TxReverted as error:
+            assert not possible, error
+
+    def finish(self) -> None:
+        """Everything is collected and withdrawn; not a wei stays behind."""
+        d, verde, rng = self.driver, self.deployed.verde, self.rng
+        anyone = d.actors[0].sender
+        task = self.state.tasks[d.task_id]
+        if task.status is Status.SETTLED and rng.random() < 0.5:
+            self.do(d.client, verde.confirm_delivery(d.task_id))
+        for index in range(len(task.roster)):
+            self.check_predictions()
+            amount = owed(self.state.tasks[d.task_id], index)
+            if amount:
+                before = self.state.credit(task.roster[index].account)
+                self.do(anyone, verde.collect(d.task_id, index))
+                assert self.state.credit(task.roster[index].account) == before + amount
+        self.deployed.devnet.advance(task.delivery_window)
+        for index in range(len(task.roster)):
+            if holdback_owed(self.state.tasks[d.task_id], index, self.now):
+                self.do(anyone, verde.collect_holdback(d.task_id, index))
+        compare(verde, self.state, self.accounts)
+        w3 = self.deployed.rpc.w3
+        assert w3.eth.get_balance(verde.address) == sum(self.state.credits.values())
+        for account in sorted(self.state.credits):
+            self.do(anyone, verde.withdraw(account))
+        assert w3.eth.get_balance(verde.address) == 0
+        assert not self.state.credits
+        compare(verde, self.state, self.accounts)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_fold_equals_storage_after_random_play(deployed: Deployed, seed: int) -> None:
+    play = Play(deployed, seed)
+    play.run()
+    assert fold_all(ChainState(), play.events) == replace(play.state)
