@@ -124,6 +124,8 @@ class DevnetProvider(BaseProvider):
             )
         except Reverted as error:
             raise RpcError(3 if error.data else -32000, error.reason, _hex(error.data)) from error
+        except Rejected as error:
+            raise RpcError(-32000, str(error)) from error
 
     def _nonce(self, address: str, tag: str = "latest") -> str:
         sender = _bytes(address)

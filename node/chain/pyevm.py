@@ -218,10 +218,13 @@ class EvmChain:
     ) -> tuple[bytes, int]:
         """Executes a call on the state after `block`, in that block's context, or, with `block=None`, on the head state
         in the context of the block to come ("pending"). Returns the output and the gas that a transaction must offer.
-        Fees are not charged, as in eth_call. Raises Reverted."""
+        Fees are not charged, as in eth_call. Raises Reverted, or Rejected if the sender lacks the value."""
         header = self._next_header() if block is None else block.header
         header = header.copy(base_fee_per_gas=0, gas_used=0)
         vm = self._vm(header)
+        balance = vm.state.get_balance(Address(sender))
+        if balance < value:
+            raise Rejected(f"insufficient funds for gas * price + value: have {balance} want {value}")
         limit = min(gas or BLOCK_GAS_LIMIT, BLOCK_GAS_LIMIT)
         builder: Any = vm.get_transaction_builder()
         unsigned = builder.new_unsigned_dynamic_fee_transaction(
@@ -239,7 +242,7 @@ class EvmChain:
             spoofed: Any = SpoofTransaction(unsigned, from_=sender)
             computation: ComputationAPI = vm.state.apply_transaction(spoofed)
         except ValidationError as error:
-            raise Reverted(str(error), b"") from error
+            raise Rejected(str(error)) from error
         if computation.is_error:
             if isinstance(computation.error, Revert):
                 raise Reverted("execution reverted", bytes(computation.output))

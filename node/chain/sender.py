@@ -16,7 +16,7 @@ from eth_account.signers.local import LocalAccount
 from eth_typing import ChecksumAddress
 from hexbytes import HexBytes
 from web3.exceptions import TransactionNotFound
-from web3.types import TxParams, TxReceipt, Wei
+from web3.types import RPCEndpoint, TxParams, TxReceipt, Wei
 
 from node.chain.abi import artifact
 from node.chain.contracts import Call, Verde, explain
@@ -201,9 +201,11 @@ class Sender:
         w3 = self.rpc.w3
         base = self.rpc.ask("eth_getBlockByNumber", lambda: w3.eth.get_block("latest")["baseFeePerGas"], int)
         try:
-            tip = int(self.rpc.ask("eth_maxPriorityFeePerGas", lambda: w3.eth.max_priority_fee, int))
+            # Not w3.eth.max_priority_fee: where the method is missing, that warns and asks for history.
+            method = RPCEndpoint("eth_maxPriorityFeePerGas")
+            tip = self.rpc.ask(method, lambda: int(w3.manager.request_blocking(method, []), 16), int)
         except RpcRefused:
-            tip = 10**9  # not every chain has the method
+            tip = 10**9
         if base + tip > self.fees.cap:
             raise ChainError(
                 f"the chain asks {base + tip} wei per gas, the cap is {self.fees.cap}",
