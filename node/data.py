@@ -1,0 +1,265 @@
+"""What one actor serves to the others, and how what is received is checked.
+
+A `DataSource` answers by root: program files, tensor bytes, the leaves of trees, a referee's verdicts. It is not
+trusted. `Fetcher` asks several sources in turn and hands on only what hashes to the root that was asked for, so a lie
+costs the liar one refused answer. `MemoryStore` is the source that an actor fills; it lives in the process.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from node.errors import DataError, MissingData, WrongRoot
+from node.verdict import SignedVerdict
+from repops import Program
+from repops.commit import ZERO, Tree, height, tensor_root
+from repops.dtypes import DType
+from repops.errors import RepopsError
+
+Array = NDArray[np.generic]
+State = dict[str, Array]
+T = TypeVar("T")
+
+PROGRAM_FILES = ("program.json", "constants.safetensors")
+MAX_PROGRAM_BYTES = 1 << 30
+MAX_VERDICTS = 64
+
+
+class DataSource(Protocol):
+    """What an actor answers. Every method raises MissingData for what it does not have or does not give out yet.
+
+    Answers are untrusted: use a `Fetcher`.
+    """
+
+    def program(self, root: bytes) -> Mapping[str, bytes]:
+        """The files of the program with this root, by name: `program.json` and perhaps `constants.safetensors`."""
+
+    def tensor(self, root: bytes, size: int) -> bytes:
+        """The `size` bytes of the tensor with this root: row-major, little-endian, contiguous.
+
+        The last tile of a tensor is padded with zeros, so tensors of different sizes can have the same root.
+        """
+
+    def leaves(self, root: bytes) -> bytes:
+        """The leaves of the tree with this root, 32 bytes each, in order; missing leaves at the end may be left out.
+
+        Trees of this kind: states (tensor roots of the slots), batches, data sets, claims, segments and traces.
+        """
+
+    def verdicts(self, match: int) -> Sequence[SignedVerdict]:
+        """The signed verdicts on a match that this actor has given."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """Something that is served, and the chain time in seconds from which on it is."""
+
+    content: bytes
+    after: int
+
+
+class MemoryStore:
+    """A `DataSource` in memory: content-addressed and embargoed.
+
+    clock: the chain's time in seconds. What belongs to a claim is put with `after` = the commit deadline of its
+    task and is not served before that instant, so nobody can copy a claim and still commit to it. What is put twice
+    is served from the earlier of the two instants.
+    """
+
+    def __init__(self, clock: Callable[[], int]) -> None:
+        self._clock = clock
+        self._tensors: dict[tuple[bytes, int], _Entry] = {}
+        self._leaves: dict[bytes, _Entry] = {}
+        self._programs: dict[bytes, Mapping[str, bytes]] = {}
+        self._verdicts: dict[int, list[SignedVerdict]] = {}
+
+    def put_program(self, program: Program) -> bytes:
+        """Serves a program's files, and its constants by root. Returns the program root."""
+        with tempfile.TemporaryDirectory(prefix="verde-") as folder:
+            path = Path(folder) / "program"
+            program.save(path)
+            files = [path / name for name in PROGRAM_FILES if (path / name).exists()]
+            self._programs[program.root] = {file.name: file.read_bytes() for file in files}
+        for constant in program.constants:
+            self.put_tensor(constant.data)
+        return program.root
+
+    def put_tensor(self, array: Array, after: int = 0, root: bytes | None = None) -> bytes:
+        """Serves a tensor. root: its root, if already known. Returns the root."""
+        root = tensor_root(array) if root is None else root
+        key = root, array.nbytes
+        known = self._tensors.get(key)
+        if known is None:
+            self._tensors[key] = _Entry(array.tobytes(), after)
+        elif after < known.after:
+            self._tensors[key] = _Entry(known.content, after)
+        return root
+
+    def put_leaves(self, root: bytes, leaves: Iterable[bytes], after: int = 0) -> None:
+        """Serves the leaves of a tree under its root."""
+        known = self._leaves.get(root)
+        if known is None:
+            self._leaves[root] = _Entry(b"".join(leaves), after)
+        elif after < known.after:
+            self._leaves[root] = _Entry(known.content, after)
+
+    def put_tensors(self, tensors: Mapping[str, Array], after: int = 0) -> bytes:
+        """Serves a state or a batch: its tensors, in this order, and the tree over their roots. Returns the root."""
+        roots = [self.put_tensor(array, after) for array in tensors.values()]
+        tree = Tree(roots, max(1, height(len(roots))))
+        self.put_leaves(tree.root, roots, after)
+        return tree.root
+
+    def put_verdict(self, match: int, verdict: SignedVerdict) -> None:
+        """Serves a verdict on a match."""
+        self._verdicts.setdefault(match, []).append(verdict)
+
+    def program(self, root: bytes) -> Mapping[str, bytes]:
+        """See DataSource."""
+        found = self._programs.get(root)
+        if found is None:
+            raise _missing("program", root)
+        return found
+
+    def tensor(self, root: bytes, size: int) -> bytes:
+        """See DataSource."""
+        return self._serve("tensor", self._tensors.get((root, size)), root)
+
+    def leaves(self, root: bytes) -> bytes:
+        """See DataSource."""
+        return self._serve("tree", self._leaves.get(root), root)
+
+    def verdicts(self, match: int) -> Sequence[SignedVerdict]:
+        """See DataSource."""
+        return tuple(self._verdicts.get(match, ()))
+
+    def _serve(self, kind: str, entry: _Entry | None, root: bytes) -> bytes:
+        # One answer for "unknown" and "not yet": whether a root is that of a claim is itself a secret until the
+        # deadline.
+        if entry is None or self._clock() < entry.after:
+            raise _missing(kind, root)
+        return entry.content
+
+
+class Fetcher:
+    """Asks sources in turn and returns the first answer that hashes to the asked root.
+
+    Every method raises WrongRoot if somebody answered, but nobody with the right content, and MissingData if nobody
+    answered.
+    """
+
+    def __init__(self, sources: Sequence[DataSource]) -> None:
+        self._sources = tuple(sources)
+
+    def program(self, root: bytes) -> Program:
+        """The program with this root, loaded and checked (docs/spec/programs.md)."""
+        return self._first("program", root, lambda source: _load_program(source.program(root), root))
+
+    def tensor(self, root: bytes, dtype: DType, shape: Sequence[int]) -> Array:
+        """The tensor with this root, read as dtype and shape; writable, its own memory."""
+        size = math.prod(shape) * dtype.itemsize
+
+        def ask(source: DataSource) -> Array:
+            return _read_tensor(source.tensor(root, size), root, size).view(dtype.numpy).reshape(tuple(shape))
+
+        return self._first("tensor", root, ask)
+
+    def tree(self, root: bytes, tree_height: int) -> Tree:
+        """The tree with this root, from its leaves. Leaves beyond the real count are taken as they are served."""
+        return self._first("tree", root, lambda source: _read_tree(source.leaves(root), root, tree_height))
+
+    def leaves(self, root: bytes, count: int, tree_height: int) -> list[bytes]:
+        """The first `count` leaves of the tree with this root."""
+        tree = self.tree(root, tree_height)
+        return [tree.leaf(i) for i in range(count)]
+
+    def state(self, root: bytes, program: Program) -> State:
+        """The state with this root: an array per slot, in slot order."""
+        return self._group(root, [(slot.name, slot.dtype, slot.shape) for slot in program.slots])
+
+    def batch(self, root: bytes, program: Program) -> State:
+        """The batch with this root: an array per batch tensor, in the program's order."""
+        return self._group(root, [(tensor.name, tensor.dtype, tensor.shape) for tensor in program.batch])
+
+    def verdicts(self, match: int) -> list[SignedVerdict]:
+        """What the sources say about a match, all of them; unverified, at most MAX_VERDICTS a source."""
+        found: list[SignedVerdict] = []
+        for source in self._sources:
+            try:
+                found += source.verdicts(match)[:MAX_VERDICTS]
+            except (DataError, OSError):
+                continue
+        return found
+
+    def _group(self, root: bytes, tensors: Sequence[tuple[str, DType, Sequence[int]]]) -> State:
+        count = len(tensors)
+        roots = self.leaves(root, count, max(1, height(count)))
+        return {
+            name: self.tensor(leaf, dtype, shape) for leaf, (name, dtype, shape) in zip(roots, tensors, strict=True)
+        }
+
+    def _first(self, kind: str, root: bytes, ask: Callable[[DataSource], T]) -> T:
+        wrong: DataError | None = None
+        for source in self._sources:
+            try:
+                return ask(source)
+            except MissingData:
+                continue
+            except (DataError, OSError, RepopsError) as error:
+                wrong = error if isinstance(error, DataError) else _wrong(kind, root, str(error))
+        if wrong is not None:
+            raise wrong
+        raise _missing(kind, root)
+
+
+def _missing(kind: str, root: bytes) -> MissingData:
+    return MissingData(
+        f"no {kind} with this root", where=f"{kind} 0x{root.hex()}", cure="Ask another source, or ask again later"
+    )
+
+
+def _wrong(kind: str, root: bytes, why: str) -> WrongRoot:
+    return WrongRoot(why, where=f"{kind} 0x{root.hex()}", cure="The source lies or is damaged: ask another one")
+
+
+def _read_tensor(content: bytes, root: bytes, size: int) -> NDArray[np.uint8]:
+    if len(content) != size:
+        raise _wrong("tensor", root, f"{len(content)} bytes were served, {size} were asked for")
+    array = np.frombuffer(bytearray(content), dtype=np.uint8)
+    if tensor_root(array) != root:
+        raise _wrong("tensor", root, "the bytes hash to another root")
+    return array
+
+
+def _read_tree(content: bytes, root: bytes, tree_height: int) -> Tree:
+    if len(content) % 32 or len(content) // 32 > 1 << tree_height:
+        raise _wrong("tree", root, f"{len(content)} bytes are not the leaves of a tree of height {tree_height}")
+    leaves = [content[i : i + 32] for i in range(0, len(content), 32)] or [ZERO]
+    tree = Tree(leaves, tree_height)
+    if tree.root != root:
+        raise _wrong("tree", root, "the leaves hash to another root")
+    return tree
+
+
+def _load_program(files: Mapping[str, bytes], root: bytes) -> Program:
+    unknown = sorted(set(files) - set(PROGRAM_FILES))
+    if unknown or PROGRAM_FILES[0] not in files:
+        raise _wrong("program", root, f"files {sorted(files)} were served, {list(PROGRAM_FILES)} are expected")
+    if sum(len(content) for content in files.values()) > MAX_PROGRAM_BYTES:
+        raise _wrong("program", root, f"the files are larger than {MAX_PROGRAM_BYTES} bytes")
+    with tempfile.TemporaryDirectory(prefix="verde-") as folder:
+        path = Path(folder)
+        for name in files:  # only names of PROGRAM_FILES get here, so no path can lead out of the folder
+            (path / name).write_bytes(files[name])
+        program = Program.load(path)
+    if program.root != root:
+        raise _wrong("program", root, f"the files are those of the program 0x{program.root.hex()}")
+    return program

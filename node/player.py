@@ -1,0 +1,231 @@
+"""The player: reads the chain, folds, plans, does what is planned; one tick at a time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from eth_account.signers.local import LocalAccount
+
+from node.chain import committee
+from node.chain.contracts import Call, Verde
+from node.chain.reader import Follower, LogReader
+from node.chain.rpc import Rpc
+from node.chain.sender import AlreadyDone, Sender, Sent
+from node.data import DataSource, Fetcher, MemoryStore
+from node.errors import DataError, RpcUnavailable, TxReverted, TxUnresolved
+from node.fold import ChainState
+from node.plan import (
+    Action,
+    Advance,
+    AskReferee,
+    Chain,
+    Challenge,
+    Collect,
+    CollectHoldback,
+    Commit,
+    Expire,
+    FetchTree,
+    HashNode,
+    Judge,
+    Local,
+    LocalView,
+    Open,
+    Pair,
+    Post,
+    Reveal,
+    Settle,
+    Timeout,
+    Withdraw,
+    plan,
+)
+from node.verdict import Committee
+from repops.commit import Tree
+
+log = logging.getLogger(__name__)
+
+OnAction = Callable[["Player", Action, Sent | AlreadyDone | None], None]
+
+
+@dataclass(frozen=True)
+class Link:
+    """A player's way to the chain: the contract, who reads it and who sends to it."""
+
+    verde: Verde
+    follower: Follower
+    sender: Sender
+
+    @classmethod
+    def connect(cls, rpc: Rpc, address: str, account: LocalAccount, *, start: int = 0) -> Link:
+        """A link of an account to the Verde contract at an address. start: the block before the contract's
+        creation."""
+        return cls(Verde(rpc, address), Follower(LogReader(rpc, address), start=start), Sender(rpc, account))
+
+    @property
+    def chain_id(self) -> int:
+        return self.verde.rpc.chain_id
+
+
+class Player:
+    """Whoever takes part in the game: an account, a way to the chain, what it serves, and whom it can ask.
+
+    directory: the data sources of the other actors, by address. Nothing else connects the actors. on_action is
+    called after each action with (player, action, receipt or None).
+    """
+
+    def __init__(self, link: Link, directory: Mapping[str, DataSource], on_action: OnAction | None = None) -> None:
+        self.link = link
+        self.address = link.sender.address
+        self.directory = directory
+        self.on_action = on_action
+        self.state = ChainState()
+        self.now = 0
+        self.store = MemoryStore(lambda: self.now)
+        self._trees: dict[bytes, Tree] = {}
+        self._unreachable: set[bytes] = set()
+        self._asked: set[int] = set()
+        self._evidence: dict[int, bytes] = {}
+
+    def tick(self) -> list[Action]:
+        """Does everything that is to be done now, and returns what was done.
+
+        A call that the contract refuses is no failure: somebody may have made it a moment before. It is planned
+        again in the next tick if it is still due. An endpoint that does not answer ends the tick; the next one
+        plans anew.
+        """
+        done: list[Action] = []
+        tried: set[Action] = set()
+        self._asked.clear()
+        try:
+            self.sync()
+            self.prepare()
+            while (action := self._next(tried)) is not None:
+                tried.add(action)
+                if self._do(action):
+                    done.append(action)
+        except (RpcUnavailable, TxUnresolved) as error:
+            log.warning("%s: %s", self.address, error)
+        return done
+
+    def sync(self) -> None:
+        """Reads what is new on the chain."""
+        update = self.link.follower.tick()
+        self.state, self.now = update.state, update.head.timestamp
+
+    def prepare(self) -> None:
+        """What is done before planning, after every sync of a tick. A player has nothing to prepare."""
+
+    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
+        """What of the plan is done: all of it."""
+        return actions
+
+    def view(self) -> LocalView:
+        """What the plan is made from besides the chain's state."""
+        return LocalView(
+            address=self.address,
+            trees=self._trees,
+            unreachable=frozenset(self._unreachable),
+            evidence=self._evidence,
+            asked=frozenset(self._asked),
+        )
+
+    def serves(self) -> DataSource:
+        """What the other actors may ask of this one."""
+        return self.store
+
+    def perform(self, action: Local) -> None:
+        """Does local work."""
+        match action:
+            case FetchTree(root, height, owner):
+                try:
+                    self.keep_tree(self.fetcher(owner, others=False).tree(root, height))
+                except DataError as error:
+                    log.info(
+                        "%s: no tree of %s at hand, the level is played move by move: %s", self.address, owner, error
+                    )
+                    self._unreachable.add(root)
+            case AskReferee(match_id):
+                self._asked.add(match_id)
+                self._ask_referee(match_id)
+            case _:
+                raise TypeError(f"{type(action).__name__} is not for {type(self).__name__}")
+
+    def keep_tree(self, tree: Tree) -> None:
+        """Has a tree at hand from now on."""
+        self._trees[tree.root] = tree
+
+    def fetcher(self, *first: str, others: bool = True) -> Fetcher:
+        """Asks these actors, in this order, then (others) everybody else in the directory."""
+        names = [*first, *(name for name in self.directory if name not in first)] if others else list(first)
+        return Fetcher([self.directory[name] for name in names if name in self.directory])
+
+    def _next(self, tried: set[Action]) -> Action | None:
+        """The first action of a fresh plan that this tick has not tried; local work first, calls may build on it."""
+        actions = [a for a in self.choose(plan(self.state, self.now, self.view())) if a not in tried]
+        return next((a for a in actions if isinstance(a, Local)), actions[0] if actions else None)
+
+    def _do(self, action: Action) -> bool:
+        receipt: Sent | AlreadyDone | None = None
+        if isinstance(action, Local):
+            self.perform(action)
+        else:
+            try:
+                receipt = self.link.sender.send(self._call(action))
+            except TxReverted as error:
+                log.info("%s: %s", self.address, error)
+                self.sync()
+                return False
+            self.sync()
+        if self.on_action is not None:
+            self.on_action(self, action, receipt)
+        return True
+
+    def _call(self, action: Chain) -> Call:
+        verde = self.link.verde
+        match action:
+            case Commit(task, commitment, bond):
+                return verde.commit(task, commitment, bond=bond)
+            case Reveal(task, claim_root, final_root, salt, proof):
+                return verde.reveal(task, claim_root, final_root, salt, proof)
+            case Challenge(task, claim_root, final_root, proof, bond):
+                return verde.challenge(task, claim_root, final_root, proof, bond=bond)
+            case Expire(task):
+                return verde.expire(task)
+            case Pair(task):
+                return verde.pair(task)
+            case Settle(task):
+                return verde.settle(task)
+            case Collect(task, index):
+                return verde.collect(task, index)
+            case CollectHoldback(task, index):
+                return verde.collect_holdback(task, index)
+            case Withdraw(account):
+                return verde.withdraw(account)
+            case Open(match, children):
+                return verde.open(match, children, verbs=self._verbs(match))
+            case Advance(match, m, index, a, b, siblings, children, pre):
+                verbs = self._verbs(match)
+                return verde.advance(match, m, index, a, b, siblings, children, pre, verbs=verbs)
+            case Post(match, root, proof):
+                return verde.post(match, root, proof, verbs=self._verbs(match))
+            case HashNode(match, header, node, proof, left, right):
+                return verde.hash_node(match, header, node, proof, left, right, verbs=self._verbs(match))
+            case Judge(match, evidence):
+                return verde.judge(match, evidence, verbs=self._verbs(match))
+            case Timeout(match):
+                return verde.timeout(match, verbs=self._verbs(match))
+        raise TypeError(f"{type(action).__name__} is no call")
+
+    def _verbs(self, match_id: int) -> int:
+        return self.state.matches[match_id].verbs
+
+    def _ask_referee(self, match_id: int) -> None:
+        """Collects the committee's verdicts; with enough of them that agree there is evidence."""
+        match = self.state.matches[match_id]
+        task = self.state.tasks[match.task_id]
+        body = Committee.read(self.link.chain_id, task.referee, task.params.referee_config)
+        asked = committee.question(self.link.verde.address, task, match)
+        evidence = body.evidence(self.fetcher(*body.members, others=False).verdicts(match_id), asked)
+        if evidence is not None:
+            self._evidence[match_id] = evidence

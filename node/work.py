@@ -1,0 +1,121 @@
+"""A task's execution, as one provider does it and answers for it: checkpoints, segments, traces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from node.data import Array, State
+from node.structs import Level
+from repops import Executor, Program
+from repops.commit import Tree, height, state_root, tensor_root
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a task asks for: a program, its initial state, its batches with their roots, the number of steps and the
+    checkpoint interval."""
+
+    program: Program
+    initial: State
+    batches: Sequence[State]
+    batch_roots: Sequence[bytes]
+    steps: int
+    interval: int
+
+    @property
+    def checkpoints(self) -> int:
+        """Real leaves of a claim: ceil(steps / interval)."""
+        return -(-self.steps // self.interval)
+
+    def segment_steps(self, segment: int) -> int:
+        """Real leaves of a segment's tree: min(interval, steps - segment * interval)."""
+        return min(self.interval, self.steps - segment * self.interval)
+
+
+class Work:
+    """Runs a job once, keeps only the states at checkpoints, and re-executes what a dispute asks for.
+
+    What an adversary does differently is one of the hooks: `batch`, `advance`, `claimed_root`, `trace`, `tree`.
+    """
+
+    def __init__(self, job: Job, threads: int = 1) -> None:
+        self.job = job
+        self.executor = Executor(job.program, threads=threads)
+        self._checkpoints: list[State] = []
+        self._roots: list[bytes] = []
+
+    # What the provider claims. Adversaries override these.
+
+    def batch(self, step: int) -> State:
+        """The batch of a step: batch `step mod batchCount` (docs/spec/commitments.md)."""
+        return self.job.batches[step % len(self.job.batches)]
+
+    def advance(self, step: int, state: State) -> State:
+        """The state after a step, given the state before it. Leaves `state` as it is."""
+        return self.executor.run(state, self.batch(step))
+
+    def claimed_root(self, step: int, state: State) -> bytes:
+        """The root that is claimed for the state after a step."""
+        return state_root([tensor_root(array) for array in state.values()])
+
+    def trace(self, step: int, state: State) -> list[bytes]:
+        """The real leaves of a step's trace, given the state before the step; the last is the step's claimed root."""
+        return [bytes(root) for root in self.executor.trace(state, self.batch(step))]
+
+    def tree(self, level: Level, leaves: list[bytes]) -> Tree:
+        """The tree of a level over its real leaves."""
+        return Tree(leaves, height(len(leaves)))
+
+    # The execution.
+
+    def run(self, progress: Progress | None = None) -> None:
+        """Executes all steps. progress is called with (steps done, steps in all)."""
+        state = self.job.initial
+        self._checkpoints, self._roots = [], []
+        for step in range(self.job.steps):
+            state = self.advance(step, state)
+            if (step + 1) % self.job.interval == 0 or step + 1 == self.job.steps:
+                self._checkpoints.append(state)
+                self._roots.append(self.claimed_root(step, state))
+            if progress is not None:
+                progress(step + 1, self.job.steps)
+
+    @property
+    def final_state(self) -> State:
+        """The state after the last step, once `run` is done."""
+        return self._checkpoints[-1]
+
+    def claim_tree(self) -> Tree:
+        """The claim: the tree over the claimed roots of all checkpoints."""
+        return self.tree(Level.CHECKPOINTS, list(self._roots))
+
+    def segment_tree(self, first: int) -> Tree:
+        """Re-executes the segment that begins with step `first`: the tree over the claimed roots of its states."""
+        state = self.state_before(first)
+        leaves = []
+        for step in range(first, first + self.job.segment_steps(first // self.job.interval)):
+            state = self.advance(step, state)
+            leaves.append(self.claimed_root(step, state))
+        return self.tree(Level.STEPS, leaves)
+
+    def trace_tree(self, step: int) -> Tree:
+        """Re-executes up to a step and traces it: the tree over the output roots of all its nodes."""
+        return self.tree(Level.OPERATORS, self.trace(step, self.state_before(step)))
+
+    def state_before(self, step: int) -> State:
+        """The state before a step, re-executed from the checkpoint before it."""
+        segment = step // self.job.interval
+        state = self.job.initial if segment == 0 else self._checkpoints[segment - 1]
+        for earlier in range(segment * self.job.interval, step):
+            state = self.advance(earlier, state)
+        return state
+
+    def node_inputs(self, step: int, node: int) -> list[Array]:
+        """The tensors that a compute node of a step reads, in the order of its inputs."""
+        for visited in self.executor.walk(self.state_before(step), self.batch(step)):
+            if visited.index == node:
+                return list(visited.inputs)
+        return []

@@ -1,0 +1,266 @@
+"""A small world for tests of actors: a chain in the process, the contracts, a training job of a few steps, and
+actors that share nothing but the chain and each other's data source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from node.chain.devnet import Devnet
+from node.chain.rpc import Rpc
+from node.chain.sender import Sender, Sent
+from node.client import Bench, Client, Terms
+from node.data import DataSource, State
+from node.fold import ChainState, MatchState, TaskState, due
+from node.player import Link, Player
+from node.provider import Provider
+from node.referee import Referee
+from node.structs import BURN, Outcome, Standing, Status
+from node.work import Job
+from repops import Executor, Program
+from repops.commit import batch_root, state_root, tensor_root
+from repops.dtypes import DType
+from repops.graph.ir import BatchTensor, Constant, Input, Node, Ref, Slot
+
+ROWS, INPUTS, HIDDEN, OUTPUTS = 48, 6, 8, 3
+F32 = DType.F32
+
+
+def mlp() -> Program:
+    """One step of gradient descent of a two-layer network under a squared loss, written by hand.
+
+    Slots: both weights, the loss, a frozen tensor (its update is itself), the labels last seen (a batch tensor is
+    the update). Five slots make a state tree of height 3 with missing leaves, so all kinds of hash nodes occur but
+    a constant's.
+    """
+    nodes: list[Node] = []
+    shapes = {
+        Ref.state(0): (INPUTS, HIDDEN), Ref.state(1): (HIDDEN, OUTPUTS),
+        Ref.batch(0): (ROWS, INPUTS), Ref.batch(1): (ROWS, OUTPUTS), Ref.batch(2): (1,), Ref.constant(0): (1, HIDDEN),
+    }  # fmt: skip
+
+    def add(op: str, shape: tuple[int, ...], *inputs: Ref, params: tuple[int, ...] = ()) -> Ref:
+        nodes.append(Node(op, params, (), tuple(Input(ref, F32, shapes[ref]) for ref in inputs), F32, shape))
+        ref = Ref.node(len(nodes) - 1)
+        shapes[ref] = shape
+        return ref
+
+    w1, w2, x, y, rate, bias = Ref.state(0), Ref.state(1), Ref.batch(0), Ref.batch(1), Ref.batch(2), Ref.constant(0)
+    hidden = add("matmul", (ROWS, HIDDEN), x, w1, params=(0, 0, 0, INPUTS))
+    shifted = add("add", (ROWS, HIDDEN), hidden, bias)
+    active = add("tanh", (ROWS, HIDDEN), shifted)
+    guess = add("matmul", (ROWS, OUTPUTS), active, w2, params=(0, 0, 0, HIDDEN))
+    error = add("sub", (ROWS, OUTPUTS), guess, y)
+    loss = add("sum_sq", (1, 1), error, params=(2, 0, 1, 0, ROWS * OUTPUTS))
+    grad2 = add("matmul", (HIDDEN, OUTPUTS), active, error, params=(1, 0, 0, ROWS))
+    back = add("matmul", (ROWS, HIDDEN), error, w2, params=(0, 1, 0, OUTPUTS))
+    inner = add("tanh_grad", (ROWS, HIDDEN), back, active)
+    grad1 = add("matmul", (INPUTS, HIDDEN), x, inner, params=(1, 0, 0, ROWS))
+    new1 = add("sub", (INPUTS, HIDDEN), w1, add("mul", (INPUTS, HIDDEN), grad1, rate))
+    new2 = add("sub", (HIDDEN, OUTPUTS), w2, add("mul", (HIDDEN, OUTPUTS), grad2, rate))
+    return Program(
+        slots=(
+            Slot("w1", F32, (INPUTS, HIDDEN), new1),
+            Slot("w2", F32, (HIDDEN, OUTPUTS), new2),
+            Slot("loss", F32, (1, 1), loss),
+            Slot("frozen", F32, (3,), Ref.state(3)),
+            Slot("seen", F32, (ROWS, OUTPUTS), y),
+        ),
+        batch=(
+            BatchTensor("x", F32, (ROWS, INPUTS)),
+            BatchTensor("y", F32, (ROWS, OUTPUTS)),
+            BatchTensor("lr", F32, (1,)),
+        ),
+        constants=(Constant.of(np.full((1, HIDDEN), 0.125, np.float32)),),
+        nodes=tuple(nodes),
+    ).check()
+
+
+def training_job(steps: int = 10, interval: int = 4, batches: int = 3, seed: int = 1) -> Job:
+    """Ten steps of `mlp` with checkpoints after 4, 8 and 10: claim and last segment have padding or an odd length."""
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray[Any, Any]:
+        return (rng.standard_normal(shape) * 0.3).astype(np.float32)
+
+    initial = {
+        "w1": normal(INPUTS, HIDDEN), "w2": normal(HIDDEN, OUTPUTS), "loss": np.zeros((1, 1), np.float32),
+        "frozen": normal(3), "seen": np.zeros((ROWS, OUTPUTS), np.float32),
+    }  # fmt: skip
+    data = [
+        {"x": normal(ROWS, INPUTS), "y": normal(ROWS, OUTPUTS), "lr": np.array([0.01], np.float32)}
+        for _ in range(batches)
+    ]
+    roots = [batch_root([tensor_root(array) for array in batch.values()]) for batch in data]
+    return Job(mlp(), initial, data, roots, steps, interval)
+
+
+def true_states(job: Job) -> list[State]:
+    """The states after every step, computed by the library alone."""
+    executor, state, found = Executor(job.program), job.initial, []
+    for step in range(job.steps):
+        state = executor.run(state, job.batches[step % len(job.batches)])
+        found.append(state)
+    return found
+
+
+def root_of(state: State) -> bytes:
+    """The root of a state."""
+    return state_root([tensor_root(array) for array in state.values()])
+
+
+TERMS = Terms(
+    holdback_bps=2_500, arity_bits=2, commit_window=300, reveal_window=200, challenge_window=200, build_window=200,
+    allowance=300, grace=20, referee_window=200, delivery_window=1_000,
+)  # fmt: skip
+
+
+NAMES = ("deployer", "watcher", "client", "honest", "liar", *(f"p{i}" for i in range(4)), *(f"m{i}" for i in range(3)))
+
+
+@cache
+def _deployed() -> tuple[Devnet, str, str, int]:
+    """A chain with funded accounts and the contracts, and the snapshot to which every world goes back."""
+    devnet = Devnet(names=NAMES)
+    deployer = Sender(Rpc(devnet.provider, devnet.chain_id), devnet.account("deployer"))
+    verde, referee = deployer.deploy("Verde"), deployer.deploy("CommitteeReferee")
+    return devnet, verde, referee, devnet.snapshot()
+
+
+class World:
+    """The chain, the contracts and everybody who acts. One at a time: a new world takes the chain back to its
+    beginning."""
+
+    def __init__(self) -> None:
+        self.devnet, self.verde, self.referee, snapshot = _deployed()
+        self.devnet.revert(snapshot)
+        self.directory: dict[str, DataSource] = {}
+        self.actors: list[Player] = []
+        self.names: dict[str, str] = {}
+        self.sent: list[tuple[str, Sent]] = []
+        self.start_balances: dict[str, int] = {}
+
+    def rpc(self, provider: Any = None) -> Rpc:
+        return Rpc(provider or self.devnet.provider, self.devnet.chain_id)
+
+    def link(self, name: str, provider: Any = None) -> Link:
+        """A link of its own for the account of this name."""
+        account = self.devnet.account(name)
+        self.names[account.address] = name
+        self.start_balances[account.address] = self.balance(account.address)
+        link = Link.connect(self.rpc(provider), self.verde, account)
+        link.sender._on_sent = lambda sent: self.sent.append((name, sent))
+        return link
+
+    def add(self, player: Player) -> Any:
+        """Puts an actor into the world: from now on it acts, and the others can ask it."""
+        self.actors.append(player)
+        self.directory[player.address] = player.serves()
+        return player
+
+    def provider(self, name: str, make: Callable[..., Provider] = Provider, **how: Any) -> Any:
+        return self.add(make(self.link(name), self.directory, **how))
+
+    def client(self, name: str = "client") -> Any:
+        return self.add(Client(self.link(name), self.directory))
+
+    def bench(
+        self, makers: Sequence[Callable[..., Referee]] = (Referee, Referee, Referee), threshold: int = 2
+    ) -> Bench:
+        """A committee of members m0, m1 ... with two out of three."""
+        members = [self.add(make(self.link(f"m{i}"), self.directory)) for i, make in enumerate(makers)]
+        return Bench(self.referee, tuple(member.address for member in members), threshold)
+
+    def balance(self, address: str) -> int:
+        return int(self.devnet.w3.eth.get_balance(address))
+
+    # -- time
+    # ---------------------------------------------------------------------------------------------------------
+
+    def run(self, task_id: int, until: Callable[[TaskState], bool] | None = None, rounds: int = 400) -> TaskState:
+        """Lets everybody act, and time pass when nobody has anything to do, until the task has ended and all is
+        paid out."""
+        watcher = Client(self.link("watcher"), {})
+        for _ in range(rounds):
+            acted = [action for actor in list(self.actors) for action in actor.tick()]
+            watcher.sync()
+            task = watcher.state.tasks[task_id]
+            if until is not None and until(task):
+                return task
+            if acted:
+                continue
+            if task.status is not Status.LIVE:
+                return task
+            self.devnet.advance(max(1, self._next_instant(watcher.state, task) - self.devnet.now))
+        raise AssertionError(f"task {task_id} has not ended after {rounds} rounds")
+
+    def _next_instant(self, state: ChainState, task: TaskState) -> int:
+        """The next instant at which something becomes possible that is not possible now."""
+        now = self.devnet.now
+        instants = [task.commit_deadline, task.reveal_deadline, task.challenge_deadline]
+        for match in state.live_matches(task.task_id):
+            waits = due(task, match, now)
+            if waits is not None:
+                # Half-way too: a referee's patience ends there.
+                instants += [waits.deadline, waits.since + waits.limit // 2]
+        return min(instant for instant in instants if instant > now)
+
+    # -- money
+    # --------------------------------------------------------------------------------------------------------
+
+    def gained(self, player: Player) -> int:
+        """Wei that an actor has won or lost, its gas not counted."""
+        fees = sum(sent.fee for name, sent in self.sent if name == self.names[player.address])
+        return self.balance(player.address) - self.start_balances[player.address] + fees
+
+    def check_conservation(self) -> None:
+        """What the actors have lost, to the wei, is what stands in the contract, and all of that is burned."""
+        held = self.balance(self.verde)
+        assert sum(self.gained(actor) for actor in self.actors) == -held
+        assert self.actors[0].link.verde.credit(BURN) == held
+
+    def check_honest(self, client: Client, task_id: int, job: Job, *honest: Provider) -> TaskState:
+        """What every attack must end in: the honest root stands, the client has the state, the honest are paid and
+        never slashed, no wei is lost. Returns the task."""
+        client.sync()
+        task = client.state.tasks[task_id]
+        truth = true_states(job)[-1]
+        assert task.status is Status.SETTLED
+        assert task.claim(task.settled_claim).final_state_root == root_of(truth)
+        final = client.result(task_id)
+        assert {name: array.tobytes() for name, array in final.items()} == {
+            name: array.tobytes() for name, array in truth.items()
+        }
+        client.confirm(task_id)
+        self.run(task_id)
+        task = client.state.tasks[task_id]
+        paid_seats = 0
+        for provider in honest:
+            index = task.index_of(provider.address)
+            assert index is not None and task.roster[index].standing is Standing.FREE
+            rewarded = index < task.committed or task.payee == index + 1
+            paid_seats += rewarded
+            won = [m for m in map(client.state.matches.get, task.match_ids) if m and _winner(m) == index]
+            assert self.gained(provider) == rewarded * task.reward + sum(match.paid for match in won)
+        losers = [i for i, who in enumerate(task.roster) if who.standing is not Standing.FREE]
+        assert len(losers) + len(honest) == len(task.roster)
+        for actor in self.actors:
+            if isinstance(actor, Provider) and actor not in honest:
+                assert self.gained(actor) == (-task.bond if task.index_of(actor.address) is not None else 0)
+        assert self.gained(client) == -paid_seats * task.reward
+        self.check_conservation()
+        return task
+
+
+def _winner(match: MatchState) -> int | None:
+    sides = {Outcome.A_WINS: match.index_a, Outcome.B_WINS: match.index_b}
+    return sides.get(match.outcome)
+
+
+def match_line(match: MatchState) -> str:
+    """A match in a line, for messages of failing tests."""
+    at = [f"{level.level.name}@{level.closed_at}" for level in match.levels]
+    return f"{' '.join(at)} {match.outcome.name} {match.reason.name} verbs {match.verbs}"
