@@ -270,16 +270,18 @@ RO_KERNEL(gather) {
   const int64_t length = index.shape[axis], range = x.shape[axis];
   if (element_count(index) == 0) return;
   const Lines lines(index, x, axis);
+  const void* const rows = index.data;
+  const char* const from = (const char*)x.data;
+  char* const out = (char*)call.out.data;
   with_item(item_size(x.dtype), [&](auto item) {
     using T = decltype(item);
     parallel_for(lines.count, kCopyGrain / 4 / length + 1, call.threads, [&](int64_t begin, int64_t end) {
       for (int64_t line = begin; line < end; ++line) {
-        const int64_t at = lines.begin_in_index(line), base = lines.begin_in_x(line);
+        const int64_t at = lines.begin_in_index(line), base = lines.begin_in_x(line), step = lines.inner, stride = lines.step;
         for (int64_t i = 0; i < length; ++i) {
-          const int64_t row = load_i64(index.data, at + i * lines.inner);
-          T value = 0;
-          if (row >= 0 && row < range) std::memcpy(&value, (const char*)x.data + (base + row * lines.step) * sizeof(T), sizeof(T));
-          std::memcpy((char*)call.out.data + (at + i * lines.inner) * sizeof(T), &value, sizeof(T));
+          const int64_t row = load_i64(rows, at + i * step);
+          const T value = row >= 0 && row < range ? load_item<T>(from + (base + row * stride) * (int64_t)sizeof(T)) : (T)0;
+          store_item(out, at + i * step, value);
         }
       }
     });
@@ -300,11 +302,10 @@ RO_KERNEL(scatter) {
     const T value = (T)call.literals[0];
     parallel_for(lines.count, kCopyGrain / 4 / length + 1, call.threads, [&](int64_t begin, int64_t end) {
       for (int64_t line = begin; line < end; ++line) {
-        const int64_t at = lines.begin_in_index(line), base = lines.begin_in_x(line);
+        const int64_t at = lines.begin_in_index(line), base = lines.begin_in_x(line), step = lines.inner, stride = lines.step;
         for (int64_t i = 0; i < length; ++i) {
-          const int64_t row = load_i64(index.data, at + i * lines.inner);
-          if (row < 0 || row >= range) continue;
-          std::memcpy((char*)call.out.data + (base + row * lines.step) * sizeof(T), &value, sizeof(T));
+          const int64_t row = load_i64(index.data, at + i * step);
+          if (row >= 0 && row < range) store_item((char*)call.out.data, base + row * stride, value);
         }
       }
     });
@@ -372,8 +373,9 @@ RO_KERNEL(embedding_grad) {
 
 RO_KERNEL(iota) {
   const int64_t start = call.params[0], step = call.params[1];
-  parallel_for(element_count(call.out), kCopyGrain, call.threads, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) store_i64(call.out.data, i, add_i64(start, mul_i64(step, i)));
+  void* const out = call.out.data;
+  parallel_for(element_count(call.out), kCopyGrain, call.threads, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) store_i64(out, i, add_i64(start, mul_i64(step, i)));
   });
 }
 
@@ -381,8 +383,13 @@ RO_KERNEL(fill) {
   with_item(item_size(call.out.dtype), [&](auto item) {
     using T = decltype(item);
     const T value = (T)call.literals[0];
-    parallel_for(element_count(call.out), kCopyGrain, call.threads, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) std::memcpy((char*)call.out.data + i * sizeof(T), &value, sizeof(T));
+    const uint8_t byte = (uint8_t)value;
+    char* const out = (char*)call.out.data;
+    bool uniform = true;  // zero, above all: memset is faster than any loop
+    for (size_t b = 1; b < sizeof(T); ++b) uniform = uniform && (uint8_t)((uint64_t)value >> (8 * b)) == byte;
+    parallel_for(element_count(call.out), kCopyGrain, call.threads, [=](int64_t begin, int64_t end) {
+      if (uniform) std::memset(out + begin * (int64_t)sizeof(T), byte, (end - begin) * sizeof(T));
+      else for (int64_t i = begin; i < end; ++i) store_item(out, i, value);
     });
   });
 }

@@ -9,6 +9,7 @@
 #pragma once
 #include <cstdint>
 #include <cstring>
+#include <tuple>
 #include <utility>
 
 #include "functions.h"
@@ -105,39 +106,50 @@ static inline void fill_block(char* to, const char* value, int64_t size) {
   for (int64_t i = 0; i < 64; i += size) std::memcpy(to + i, value, size);
 }
 
-template <class T>
-RO_OP void copy_strided(char* to, const char* from, int64_t step, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) std::memcpy(to + i * sizeof(T), from + i * step * sizeof(T), sizeof(T));
-}
+constexpr int64_t kShortRow = 64;  // rows shorter than this are staged,
+constexpr int64_t kStaged = 512;   // so many elements at a time
+using Staged = char[kStaged * 8 + 64];
 
-// Writes out the broadcast inputs for n output elements that begin at `column` of the row of `walk`, which moves along.
-static inline void stage(const LoopNest& nest, RowWalk& walk, int64_t& column, int64_t n, char (*staged)[4096]) {
-  const int last = nest.rank - 1;
-  const int64_t row = nest.shape[last];
-  for (int64_t done = 0; done < n;) {
-    const int64_t count = row - column < n - done ? row - column : n - done;
-    for (int k = 0; k < nest.inputs; ++k) {
-      if (nest.full[k]) continue;
-      const int64_t size = nest.size[k], step = nest.stride[k][last];
-      const char* from = nest.data[k] + (walk.at[k] + column * step) * size;
-      char* to = staged[k] + done * size;
-      switch (size) {
-        case 1: copy_strided<uint8_t>(to, from, step, count); break;
-        case 2: copy_strided<uint16_t>(to, from, step, count); break;
-        case 4: copy_strided<uint32_t>(to, from, step, count); break;
-        default: copy_strided<uint64_t>(to, from, step, count); break;
-      }
-    }
-    done += count;
-    column += count;
-    if (column < row) break;
-    column = 0;
-    walk.next();
+// `count` times the same item, or `count` items in a row. May write up to 63 bytes more.
+template <class T>
+RO_OP void stage_row(char* to, const char* from, int64_t step, int64_t count) {
+  if (step != 0) {
+    std::memcpy(to, from, count * sizeof(T));
+    return;
+  }
+  T x;
+  std::memcpy(&x, from, sizeof(T));
+  if constexpr (sizeof(T) == 4) {
+    for (int64_t i = 0; i < count; i += kLanes) I::set((int32_t)x).store(to + 4 * i);
+  } else {
+    for (int64_t i = 0; i < count; ++i) std::memcpy(to + i * sizeof(T), &x, sizeof(T));
   }
 }
 
-constexpr int64_t kShortRow = 64;  // rows shorter than this are staged,
-constexpr int64_t kStaged = 512;   // so many elements at a time
+// Writes out input k for n output elements from `begin`.
+template <class T>
+static inline void stage(const LoopNest& nest, int k, int64_t begin, int64_t n, char* to) {
+  const int last = nest.rank - 1;
+  const int64_t row = nest.shape[last], step = nest.stride[k][last];
+  int64_t column = begin % row, c[kMaxRank], at = 0;
+  for (int64_t d = last - 1, rest = begin / row; d >= 0; --d) {
+    c[d] = rest % nest.shape[d];
+    rest /= nest.shape[d];
+    at += c[d] * nest.stride[k][d];
+  }
+  for (int64_t done = 0; done < n;) {
+    const int64_t count = row - column < n - done ? row - column : n - done;
+    stage_row<T>(to + done * sizeof(T), nest.data[k] + (at + column * step) * (int64_t)sizeof(T), step, count);
+    done += count;
+    column = 0;
+    for (int d = last - 1; d >= 0; --d) {
+      at += nest.stride[k][d];
+      if (++c[d] < nest.shape[d]) break;
+      c[d] = 0;
+      at -= nest.shape[d] * nest.stride[k][d];
+    }
+  }
+}
 
 static inline void run_range(const LoopNest& nest, Span span, const void* context, char* out, int64_t out_size, int64_t begin,
                              int64_t end) {
@@ -145,21 +157,27 @@ static inline void run_range(const LoopNest& nest, Span span, const void* contex
   const int64_t row = nest.shape[last];
   const char* p[kMaxInputs];
   int64_t step[kMaxInputs];
-  RowWalk walk(nest, begin / row);
-  int64_t column = begin % row;
   if (nest.rank > 1 && row < kShortRow) {
-    alignas(64) char staged[kMaxInputs][8 * kStaged];
+    alignas(64) Staged staged[kMaxInputs];
     for (int64_t i = begin; i < end; i += kStaged) {
       const int64_t n = end - i < kStaged ? end - i : kStaged;
-      stage(nest, walk, column, n, staged);
       for (int k = 0; k < nest.inputs; ++k) {
         step[k] = nest.size[k];
         p[k] = nest.full[k] ? nest.data[k] + i * nest.size[k] : staged[k];
+        if (nest.full[k]) continue;
+        switch (nest.size[k]) {
+          case 1: stage<uint8_t>(nest, k, i, n, staged[k]); break;
+          case 2: stage<uint16_t>(nest, k, i, n, staged[k]); break;
+          case 4: stage<uint32_t>(nest, k, i, n, staged[k]); break;
+          default: stage<uint64_t>(nest, k, i, n, staged[k]); break;
+        }
       }
       span(context, p, step, out + i * out_size, n);
     }
     return;
   }
+  RowWalk walk(nest, begin / row);
+  int64_t column = begin % row;
   alignas(64) char block[kMaxInputs][64];
   for (int64_t i = begin; i < end; column = 0, walk.next()) {
     const int64_t n = row - column < end - i ? row - column : end - i;
@@ -220,35 +238,40 @@ RO_OP T load_item(const char* p) {
   std::memcpy(&x, p, sizeof(T));
   return x;
 }
+template <class T>
+RO_OP void store_item(char* out, int64_t i, T x) {
+  std::memcpy(out + i * (int64_t)sizeof(T), &x, sizeof(T));
+}
+template <class T>
+struct Run {
+  const char* p;
+  int64_t step;
+  RO_MEMBER T at(int64_t i) const { return load_item<T>(p + i * step); }
+  RO_MEMBER T next_to(int64_t i) const { return load_item<T>(p + i * (int64_t)sizeof(T)); }
+};
 struct Bool {  // a stored bool: any byte but 0 is true
   uint8_t byte;
   RO_MEMBER operator bool() const { return byte != 0; }
 };
 
-template <class Out, class Op, class... In, size_t... k>
+template <class Op, class... In, size_t... k>
 static inline void item_span(const Op& op, const char* const* p, const int64_t* step, char* out, int64_t n,
                              std::index_sequence<k...>) {
-  bool moving = true;
-  ((moving = moving && step[k] == (int64_t)sizeof(In)), ...);
-  if (moving) {  // constant strides
-    for (int64_t i = 0; i < n; ++i) {
-      const Out r = op(load_item<In>(p[k] + i * (int64_t)sizeof(In))...);
-      std::memcpy(out + i * sizeof(Out), &r, sizeof(Out));
-    }
-    return;
-  }
-  for (int64_t i = 0; i < n; ++i) {
-    const Out r = op(load_item<In>(p[k] + i * step[k])...);
-    std::memcpy(out + i * sizeof(Out), &r, sizeof(Out));
+  const std::tuple<Run<In>...> runs(Run<In>{p[k], step[k]}...);  // no address taken: the stores cannot change them
+  if (((step[k] == (int64_t)sizeof(In)) && ...)) {
+    for (int64_t i = 0; i < n; ++i) store_item(out, i, op(std::get<k>(runs).next_to(i)...));
+  } else {
+    for (int64_t i = 0; i < n; ++i) store_item(out, i, op(std::get<k>(runs).at(i)...));
   }
 }
 
-template <class Out, class... In, class Op>
+// The output type is what op returns.
+template <class... In, class Op>
 static inline void item_kernel(const Call& call, const Op& op) {
   run_span(
       call, sizeof...(In), kCheap,
       [](const void* context, const char* const* p, const int64_t* step, char* out, int64_t n) {
-        item_span<Out, Op, In...>(*(const Op*)context, p, step, out, n, std::index_sequence_for<In...>());
+        item_span<Op, In...>(*(const Op*)context, p, step, out, n, std::index_sequence_for<In...>());
       },
       &op);
 }
@@ -291,14 +314,16 @@ static inline void compare_kernel(const Call& call, const Op& op) {
       call, 2, kCheap,
       [](const void* context, const char* const* p, const int64_t* step, char* out, int64_t n) {
         const Op compare = *(const Op*)context;
+        const char *a = p[0], *b = p[1];
+        const int64_t step_a = step[0], step_b = step[1];
         int64_t i = 0;
         for (; i + kLanes <= n; i += kLanes) {
-          store_bytes(compare(F::load(p[0] + i * step[0]), F::load(p[1] + i * step[1])), out + i);
+          store_bytes(compare(F::load(a + i * step_a), F::load(b + i * step_b)), out + i);
         }
         if (i < n) {
           const int rest = (int)(n - i);
           char bytes[kLanes];
-          store_bytes(compare(F::load(p[0] + i * step[0], rest), F::load(p[1] + i * step[1], rest)), bytes);
+          store_bytes(compare(F::load(a + i * step_a, rest), F::load(b + i * step_b, rest)), bytes);
           std::memcpy(out + i, bytes, rest);
         }
       },
@@ -314,12 +339,12 @@ static inline void compare_kernel(const Call& call, const Op& op) {
 #define RO_NUMERIC(op, floats, integers)                                                              \
   RO_KERNEL(op) {                                                                                     \
     if (call.in[0].dtype == kF32) float_kernel<2>(call, kCheap, [](F a, F b) { return floats; });     \
-    else item_kernel<int64_t, int64_t, int64_t>(call, [](int64_t a, int64_t b) { return integers; }); \
+    else item_kernel<int64_t, int64_t>(call, [](int64_t a, int64_t b) { return integers; }); \
   }
 #define RO_COMPARE(op, symbol)                                                                                     \
   RO_KERNEL(op) {                                                                                                  \
     if (call.in[0].dtype == kF32) compare_kernel(call, [](F a, F b) { return op(a, b); });                         \
-    else item_kernel<uint8_t, int64_t, int64_t>(call, [](int64_t a, int64_t b) { return (uint8_t)(a symbol b); }); \
+    else item_kernel<int64_t, int64_t>(call, [](int64_t a, int64_t b) { return (uint8_t)(a symbol b); }); \
   }
 
 RO_NUMERIC(add, canonical(add(a, b)), add_i64(a, b))
@@ -337,11 +362,11 @@ RO_COMPARE(ge, >=)
 
 RO_KERNEL(neg) {
   if (call.in[0].dtype == kF32) float_kernel<1>(call, kCheap, [](F x) { return canonical(neg(x)); });
-  else item_kernel<int64_t, int64_t>(call, [](int64_t x) { return neg_i64(x); });
+  else item_kernel<int64_t>(call, [](int64_t x) { return neg_i64(x); });
 }
 RO_KERNEL(abs) {
   if (call.in[0].dtype == kF32) float_kernel<1>(call, kCheap, [](F x) { return canonical(abs(x)); });
-  else item_kernel<int64_t, int64_t>(call, [](int64_t x) { return abs_i64(x); });
+  else item_kernel<int64_t>(call, [](int64_t x) { return abs_i64(x); });
 }
 
 RO_OP F one() { return F::bits(kOneBits); }
@@ -369,21 +394,21 @@ RO_FLOAT2(gelu_erf_grad, kCostly, dy, x, canonical(mul(dy, f_gelu_erf_slope(x)))
 RO_FLOAT2(gelu_tanh_grad, kCostly, dy, x, canonical(mul(dy, f_gelu_tanh_slope(x))))
 
 RO_KERNEL(logical_and) {
-  item_kernel<uint8_t, Bool, Bool>(call, [](Bool a, Bool b) { return (uint8_t)((a.byte != 0) & (b.byte != 0)); });
+  item_kernel<Bool, Bool>(call, [](Bool a, Bool b) { return (uint8_t)((a.byte != 0) & (b.byte != 0)); });
 }
 RO_KERNEL(logical_or) {
-  item_kernel<uint8_t, Bool, Bool>(call, [](Bool a, Bool b) { return (uint8_t)((a.byte | b.byte) != 0); });
+  item_kernel<Bool, Bool>(call, [](Bool a, Bool b) { return (uint8_t)((a.byte | b.byte) != 0); });
 }
 RO_KERNEL(logical_xor) {
-  item_kernel<uint8_t, Bool, Bool>(call, [](Bool a, Bool b) { return (uint8_t)((a.byte != 0) ^ (b.byte != 0)); });
+  item_kernel<Bool, Bool>(call, [](Bool a, Bool b) { return (uint8_t)((a.byte != 0) ^ (b.byte != 0)); });
 }
 RO_KERNEL(logical_not) {
-  item_kernel<uint8_t, Bool>(call, [](Bool a) { return (uint8_t)(a.byte == 0); });
+  item_kernel<Bool>(call, [](Bool a) { return (uint8_t)(a.byte == 0); });
 }
 
 template <class T>
 static inline void where_items(const Call& call) {
-  item_kernel<T, Bool, T, T>(call, [](Bool c, T a, T b) { return c.byte != 0 ? a : b; });
+  item_kernel<Bool, T, T>(call, [](Bool c, T a, T b) { return c.byte != 0 ? a : b; });
 }
 static inline void where_words(const void*, const char* const* p, const int64_t* step, char* out, int64_t n) {
   int64_t i = 0;
@@ -434,15 +459,15 @@ RO_KERNEL(cast) {
   const int32_t from = call.in[0].dtype, to = call.out.dtype;
   if (from == to) return copy_broadcast(call);
   if (to == kF32) {
-    if (from == kI64) item_kernel<float, int64_t>(call, [](int64_t x) { return i64_to_f32(x); });
-    else item_kernel<float, Bool>(call, [](Bool x) { return x.byte != 0 ? 1.0f : 0.0f; });
+    if (from == kI64) item_kernel<int64_t>(call, [](int64_t x) { return i64_to_f32(x); });
+    else item_kernel<Bool>(call, [](Bool x) { return x.byte != 0 ? 1.0f : 0.0f; });
   } else if (to == kI64) {
-    if (from == kF32) item_kernel<int64_t, float>(call, [](float x) { return f32_to_i64(x); });
-    else item_kernel<int64_t, Bool>(call, [](Bool x) { return (int64_t)(x.byte != 0); });
+    if (from == kF32) item_kernel<float>(call, [](float x) { return f32_to_i64(x); });
+    else item_kernel<Bool>(call, [](Bool x) { return (int64_t)(x.byte != 0); });
   } else if (from == kF32) {
-    item_kernel<uint8_t, float>(call, [](float x) { return (uint8_t)f32_to_bool(x); });
+    item_kernel<float>(call, [](float x) { return (uint8_t)f32_to_bool(x); });
   } else {
-    item_kernel<uint8_t, int64_t>(call, [](int64_t x) { return (uint8_t)(x != 0); });
+    item_kernel<int64_t>(call, [](int64_t x) { return (uint8_t)(x != 0); });
   }
 }
 
