@@ -1,0 +1,42 @@
+"""What `verde demo` can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from node.errors import UsageError
+
+NO_CHEAT = "none"
+DEFAULT_CHEAT = "flip-bit"
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """providers: 2 to 16, the liars among them. cheat: a name of `node.adversaries.CHEATS`, or "none". threads: None means all
+    cores. cheat_step, cheat_node: where flip-bit flips; None: by seed."""
+
+    providers: int = 3
+    cheat: str = DEFAULT_CHEAT
+    seed: int = 0
+    steps: int = 200
+    interval: int = 20
+    cheat_step: int | None = None
+    cheat_node: int | None = None
+    threads: int | None = None
+
+    def check(self, known: dict[str, str]) -> None:
+        """Raises UsageError for values that contradict each other. known: cheats, name to description."""
+        if self.cheat != NO_CHEAT and self.cheat not in known:
+            raise UsageError(
+                f"unknown kind of cheating {self.cheat!r}", where="--cheat", cure=f"Known: none, {', '.join(known)}"
+            )
+        if self.interval > self.steps:
+            raise UsageError(
+                f"{self.interval} is more than the {self.steps} steps", where="--interval", cure="Use --steps or less"
+            )
+        if (self.cheat_step is not None or self.cheat_node is not None) and self.cheat != DEFAULT_CHEAT:
+            raise UsageError("only flip-bit takes a step and a node", where="--cheat-step, --cheat-node")
+        if self.cheat_step is not None and self.cheat_step >= self.steps:
+            raise UsageError(
+                f"{self.cheat_step} is not one of the {self.steps} steps", where="--cheat-step", cure="Count from 0"
+            )

@@ -1,0 +1,204 @@
+"""The demo as it is seen: progress while training, then the dispute as it narrows. Reads chain events only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from node import events as ev
+from node.demo.report import DemoReport
+from node.events import Event
+from node.fold import ChainState, MatchState
+from node.structs import Level, Outcome, Phase, Side
+from repops import Program
+
+ETHER = 10**18
+WHY = {
+    "TIMEOUT": "the other side was silent until its time was over",
+    "PADDING": "the trees differ where no leaf belongs: judged at once",
+    "HASH_NODE": "the contract recomputed one keccak",
+    "VERDICT": "the committee recomputed the operator",
+    "UNAVAILABLE": "neither side served the agreed inputs",
+    "SILENCE": "the referee was silent",
+}
+
+
+def describe_node(program: Program, index: int) -> tuple[str, str]:
+    """Operator name and shapes of a trace node, e.g. ("matmul", "f32[128, 32] x f32[32, 96] -> f32[128, 96]")."""
+    if index >= len(program.nodes):
+        return "hash", "keccak256(left || right), an inner node of the new state's tree"
+    node = program.nodes[index]
+
+    def text(dtype: object, shape: tuple[int, ...]) -> str:
+        return f"{getattr(dtype, 'text', dtype)}[{', '.join(map(str, shape))}]"
+
+    inputs = " x ".join(text(i.dtype, i.shape) for i in node.inputs) or "-"
+    return node.op, f"{inputs} -> {text(node.dtype, node.shape)}"
+
+
+class View:
+    """Prints to a console; with `quiet` nothing."""
+
+    def __init__(self, names: Mapping[str, str], gas_of: Callable[[bytes], int], *, quiet: bool = False) -> None:
+        self.console = Console(quiet=quiet, highlight=False, stderr=False)
+        self.names, self.gas_of = names, gas_of
+        self.program: Program | None = None
+        self._progress: Progress | None = None
+        self._bars: dict[str, TaskID] = {}
+
+    # -- phases --------------------------------------------------------------------------------------------------------
+
+    def say(self, text: str) -> None:
+        """A line of its own."""
+        self.console.print(text)
+
+    def training(self, name: str, done: int, steps: int) -> None:
+        """Progress of one provider."""
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("  {task.description:22}"),
+                BarColumn(32),
+                MofNCompleteColumn(),
+                TextColumn("steps"),
+                TimeElapsedColumn(),
+                console=self.console,
+            )
+            self._progress.start()
+        if name not in self._bars:
+            self._bars[name] = self._progress.add_task(name, total=steps)
+        self._progress.update(self._bars[name], completed=done)
+
+    def stop_progress(self) -> None:
+        """Ends the bars; later lines are printed below them."""
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    # -- events --------------------------------------------------------------------------------------------------------
+
+    def event(self, event: Event, state: ChainState) -> None:
+        """One chain event, with the folded state after it."""
+        self.stop_progress()
+        match event:
+            case ev.TaskCreated():
+                self._line("task", f"escrow {event.params.reward * event.params.seats / ETHER:g} ether", event)
+            case ev.Committed():
+                self._line("commit", f"{self._who(event.provider)} seals its claim and pays its bond", event)
+            case ev.Revealed():
+                self._line("reveal", f"{self._who(event.provider)} claims {_short(event.claim_root)}", event)
+            case ev.Challenged():
+                self._line("challenge", f"{self._who(event.challenger)} claims {_short(event.claim_root)}", event)
+            case ev.Paired():
+                a, b = self._sides(state, state.matches[event.match_id])
+                self.console.print(f"\n[bold]Match {event.match_id}: {a} (A) against {b} (B)[/bold]")
+                self._line("pair", "", event)
+            case ev.Opened():
+                self._move(event, state, Side.A, f"opens {len(event.children)} children")
+            case ev.Advanced():
+                self._advanced(event, state)
+            case ev.Posted():
+                self._move(event, state, event.side, f"posts its tree {_short(event.root)}")
+            case ev.LevelClosed():
+                self._closed(event)
+            case ev.Judged():
+                root = _short(event.output_root) if event.available else "inputs unavailable"
+                self._line("verdict", f"the true output is {root}", event)
+            case ev.MatchEnded():
+                self._ended(event, state)
+            case ev.Settled():
+                self._line("settle", f"state root {_short(event.final_state_root)} stands", event)
+            case ev.Failed() | ev.Voided() | ev.Cancelled():
+                self._line(type(event).__name__.lower(), "", event)
+            case _:
+                pass
+
+    def finish(self, report: DemoReport) -> None:
+        """Who is paid, who is slashed, and the model's accuracy."""
+        self.stop_progress()
+        table = Table(title="Money (ether, gas not counted)", title_justify="left", box=None, padding=(0, 2))
+        table.add_column("actor")
+        table.add_column("won or lost", justify="right")
+        table.add_column("")
+        for name, wei in report.paid.items():
+            note = "[red]slashed[/red]" if name in report.slashed else ""
+            table.add_row(name, f"{wei / ETHER:+.6f}", note)
+        table.add_row("burned", f"{report.burned / ETHER:+.6f}", "")
+        self.console.print()
+        self.console.print(table)
+        accuracy = "-" if report.accuracy is None else f"{100 * report.accuracy:.1f} %"
+        verdict = "[green]the honest root won[/green]" if report.honest_won else "[red]the honest root did NOT win[/red]"
+        self.console.print(
+            f"\n{verdict}: {_short_hex(report.winner_root)}   accuracy on held-out digits {accuracy}\n"
+            f"{report.transactions} transactions, {report.gas_total:,} gas, {report.seconds:.1f} s"
+        )
+
+    # -- inside --------------------------------------------------------------------------------------------------------
+
+    def _line(self, verb: str, text: str, event: Event) -> None:
+        gas = self.gas_of(event.meta.tx_hash)
+        self.console.print(
+            f"  [cyan]{verb:10}[/cyan] {text:74} [dim]tx {_short(event.meta.tx_hash)} {gas:>9,} gas[/dim]",
+            no_wrap=True,
+            overflow="ellipsis",
+        )
+
+    def _move(self, event: ev.Opened | ev.Posted, state: ChainState, side: Side, text: str) -> None:
+        match = state.matches[event.match_id]
+        who = self._sides(state, match)[side is Side.B]
+        self._line(match.level.name.lower(), f"{who} {text}", event)
+
+    def _advanced(self, event: ev.Advanced, state: ChainState) -> None:
+        match = state.matches[event.match_id]
+        who = self._sides(state, match)[event.mover is Side.B]
+        moved = next(level for level in reversed(match.levels) if level.moves)
+        first = event.position << event.rest
+        last = min(((event.position + 1) << event.rest) - 1, max(first, moved.leaves - 1))
+        where = f"leaf {first}" if event.rest == 0 else f"leaves {first}..{last}"
+        turn = len(moved.moves)
+        self._line(
+            moved.level.name.lower(), f"round {turn:2} {who}: first difference in {where} of {moved.leaves}", event
+        )
+
+    def _closed(self, event: ev.LevelClosed) -> None:
+        if event.closed is Level.CHECKPOINTS and event.level is Level.STEPS:
+            text = f"checkpoint {event.position} is the first that differs: steps from {event.step} on"
+        elif event.level is Level.OPERATORS and event.closed is not Level.OPERATORS:
+            text = f"step {event.step} is the first that differs"
+        else:
+            operator, shapes = "", ""
+            if self.program is not None:
+                operator, shapes = describe_node(self.program, event.position)
+            who = "the contract judges" if event.phase is Phase.HASHNODE else "the committee recomputes it"
+            text = f"node {event.position} is the first that differs: [bold]{operator}[/bold] {shapes} ({who})"
+        self.console.print(f"  [yellow]->[/yellow] {text}")
+
+    def _ended(self, event: ev.MatchEnded, state: ChainState) -> None:
+        a, b = self._sides(state, state.matches[event.match_id])
+        won = {
+            Outcome.A_WINS: f"{a} wins, {b} is slashed",
+            Outcome.B_WINS: f"{b} wins, {a} is slashed",
+            Outcome.BOTH_LOSE: "both lose",
+            Outcome.VOID: "the task is void",
+        }[event.outcome]
+        self.console.print(
+            f"  [green]=> {won}[/green]: {WHY.get(event.reason.name, event.reason.name)}; "
+            f"paid {event.paid / ETHER:g}, burned {event.burned / ETHER:g} ether"
+        )
+
+    def _who(self, address: str) -> str:
+        return self.names.get(address, address)
+
+    def _sides(self, state: ChainState, match: MatchState) -> tuple[str, str]:
+        roster = state.tasks[match.task_id].roster
+        return self._who(roster[match.index_a].account), self._who(roster[match.index_b].account)
+
+
+def _short(root: bytes) -> str:
+    return f"0x{root[:4].hex()}.."
+
+
+def _short_hex(root: str | None) -> str:
+    return "-" if root is None else f"{root[:18]}.."

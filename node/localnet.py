@@ -1,0 +1,112 @@
+"""A whole network in one process: the development chain, the contracts, and actors that share nothing but the chain and
+each other's data source. Used by `verde demo` and by the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from node.chain.devnet import Devnet
+from node.chain.rpc import Rpc
+from node.chain.sender import Sender, Sent
+from node.data import DataSource
+from node.errors import VerdeError
+from node.fold import ChainState, TaskState, due
+from node.player import Link, Player
+from node.structs import Status
+
+P = TypeVar("P", bound=Player)
+
+
+class Stuck(VerdeError):
+    """A task did not end in the rounds that were given."""
+
+
+@dataclass
+class Localnet:
+    """The chain, the contracts and everybody who acts.
+
+    `directory` is how actors find each other's data sources, by address; `sent` every transaction of every account, with
+    the account's name; `names` account addresses to names.
+    """
+
+    devnet: Devnet = field(default_factory=Devnet)
+    directory: dict[str, DataSource] = field(default_factory=dict)
+    actors: list[Player] = field(default_factory=list)
+    names: dict[str, str] = field(default_factory=dict)
+    sent: list[tuple[str, Sent]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        deployer = Sender(self.rpc(), self.devnet.account("deployer"))
+        self.verde = deployer.deploy("Verde")
+        self.referee = deployer.deploy("CommitteeReferee")
+        self.start_balances: dict[str, int] = {}
+
+    def rpc(self, provider: Any = None) -> Rpc:
+        """A connection of its own to the chain. provider: another web3 provider, such as a faulty one."""
+        return Rpc(provider or self.devnet.provider, self.devnet.chain_id)
+
+    def link(self, name: str, provider: Any = None) -> Link:
+        """A link to the contract for the funded account of this name."""
+        account = self.devnet.account(name)
+        self.names[account.address] = name
+        self.start_balances[account.address] = self.balance(account.address)
+        return Link.connect(
+            self.rpc(provider), self.verde, account, on_sent=lambda sent: self.sent.append((name, sent))
+        )
+
+    def add(self, player: P) -> P:
+        """Puts an actor into the network: from now on it acts, and the others can ask it."""
+        self.actors.append(player)
+        self.directory[player.address] = player.serves()
+        return player
+
+    def balance(self, address: str) -> int:
+        """Wei of an account."""
+        return int(self.devnet.w3.eth.get_balance(address))  # type: ignore[arg-type]
+
+    def gained(self, player: Player) -> int:
+        """Wei that an actor has won or lost since it was linked, its gas not counted."""
+        fees = sum(sent.fee for name, sent in self.sent if name == self.names[player.address])
+        return self.balance(player.address) - self.start_balances[player.address] + fees
+
+    def run(
+        self,
+        task_id: int,
+        *,
+        until: Callable[[TaskState], bool] | None = None,
+        each: Callable[[], None] | None = None,
+        rounds: int = 1_000,
+    ) -> TaskState:
+        """Lets everybody act, and time pass when nobody has anything to do, until the task has ended and all is paid out.
+
+        until: stops earlier. each: called after every round. Raises Stuck after so many rounds.
+        """
+        watcher = Player(self.link("watcher"), {})
+        for _ in range(rounds):
+            acted = [action for actor in list(self.actors) for action in actor.tick()]
+            watcher.sync()
+            if each is not None:
+                each()
+            task = watcher.state.tasks[task_id]
+            if until is not None and until(task):
+                return task
+            if acted:
+                continue
+            if task.status is not Status.LIVE:
+                return task
+            self.devnet.advance(max(1, self._next_instant(watcher.state, task) - self.devnet.now))
+        raise Stuck(f"it has not ended after {rounds} rounds", where=f"task {task_id}")
+
+    def _next_instant(self, state: ChainState, task: TaskState) -> int:
+        """The next instant at which something becomes possible that is not possible now."""
+        now = self.devnet.now
+        instants = [task.commit_deadline, task.reveal_deadline, task.challenge_deadline]
+        for match in state.live_matches(task.task_id):
+            waits = due(task, match, now)
+            if waits is not None:
+                # Half-way too: a referee's patience ends there.
+                instants += [waits.deadline, waits.since + waits.limit // 2]
+        return min((instant for instant in instants if instant > now), default=now + 1)
