@@ -171,7 +171,7 @@ class View:
             operator, shapes = "", ""
             if self.program is not None:
                 operator, shapes = describe_node(self.program, event.position)
-            who = "the contract judges" if event.phase is Phase.HASHNODE else "the committee recomputes it"
+            who = "the contract judges" if event.phase is Phase.HASH_NODE else "the committee recomputes it"
             text = f"node {event.position} is the first that differs: [bold]{operator}[/bold] {shapes} ({who})"
         self.console.print(f"  [yellow]->[/yellow] {text}")
 
