@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 DEMO   ?=
 
-NATIVE := CMakeLists.txt pyproject.toml constraints.txt $(shell find csrc -type f 2>/dev/null)
+NATIVE := CMakeLists.txt pyproject.toml constraints.txt $(shell find csrc -type f -not -path "csrc/cuda/*" 2>/dev/null)
 
 .PHONY: demo test test-python test-contracts lint format vectors contracts bench clean setup setup-dev setup-node
 
@@ -27,9 +27,9 @@ $(VENV)/.installed: $(BIN)/python $(NATIVE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-dev: $(BIN)/python $(NATIVE)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $@
+	touch $(VENV)/.installed $@
 
 node_modules/.installed: package.json
 	npm install --no-audit --no-fund --loglevel=error
