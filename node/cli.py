@@ -44,8 +44,9 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show a program's nodes, operators, slots, sizes and root, after checking all of them."""
-    import repops
-    from node.program_view import print_program
+    # Imported here: --help and usage errors need none of it, and it takes seconds.
+    import repops  # noqa: PLC0415
+    from node.program_view import print_program  # noqa: PLC0415
 
     description = repops.graph.describe(repops.Program.load(path))
     if as_json:
@@ -69,7 +70,7 @@ def demo(
     as_json: Json = False,
 ) -> None:
     """Train a small transformer on digits, on an embedded chain, with a liar among the providers."""
-    from node.demo.session import run_demo
+    from node.demo.session import run_demo  # noqa: PLC0415
 
     options = DemoOptions(
         providers=providers,

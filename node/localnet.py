@@ -28,8 +28,8 @@ class Stuck(VerdeError):
 class Localnet:
     """The chain, the contracts and everybody who acts.
 
-    `directory` is how actors find each other's data sources, by address; `sent` every transaction of every account, with
-    the account's name; `names` account addresses to names.
+    `directory` is how actors find each other's data sources, by address; `sent` every transaction of every account,
+    with the account's name; `names` account addresses to names.
     """
 
     devnet: Devnet = field(default_factory=Devnet)
@@ -80,7 +80,8 @@ class Localnet:
         each: Callable[[], None] | None = None,
         rounds: int = 1_000,
     ) -> TaskState:
-        """Lets everybody act, and time pass when nobody has anything to do, until the task has ended and all is paid out.
+        """Lets everybody act, and time pass when nobody has anything to do, until the task has ended and all is
+        paid out.
 
         until: stops earlier. each: called after every round. Raises Stuck after so many rounds.
         """

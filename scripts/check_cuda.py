@@ -78,7 +78,19 @@ class Maker:
     """Random cases with all the awkward values: subnormals, infinities, NaN payloads, signed zeros."""
 
     special = np.array(
-        [0, 0x80000000, 1, 0x80000001, 0x007FFFFF, 0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0xFFC12345, 0x3F800000],
+        [
+            0,
+            0x80000000,
+            1,
+            0x80000001,
+            0x007FFFFF,
+            0x7F800000,
+            0xFF800000,
+            0x7FC00000,
+            0x7F800001,
+            0xFFC12345,
+            0x3F800000,
+        ],
         dtype="<u4",
     )
 
@@ -114,18 +126,19 @@ class Maker:
     def pointwise(self) -> Iterator[Case]:
         m, n = self.size(), self.size(300)
         full, row, column = (m, n), (n,), (m, 1)
-        unary = "neg abs sqrt rsqrt exp log tanh sigmoid erf gelu_erf gelu_tanh silu relu".split()
+        unary = ["neg", "abs", "sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf", "relu", "silu"]
+        unary += ["gelu_erf", "gelu_tanh"]
         for op in unary:
             yield Case(op, [self.f32(*full)], F32, full)
-        for op in "relu_grad tanh_grad sigmoid_grad silu_grad gelu_erf_grad gelu_tanh_grad div".split():
+        for op in ["relu_grad", "tanh_grad", "sigmoid_grad", "silu_grad", "gelu_erf_grad", "gelu_tanh_grad", "div"]:
             yield Case(op, [self.f32(*full), self.f32(*full)], F32, full)
-        for op in "add sub mul maximum minimum".split():
+        for op in ["add", "sub", "mul", "maximum", "minimum"]:
             yield Case(op, [self.f32(*full), self.f32(*row)], F32, full)
             yield Case(op, [self.i64(*column), self.i64(*full)], I64, full)
-        for op in "eq ne lt le gt ge".split():
+        for op in ["eq", "ne", "lt", "le", "gt", "ge"]:
             yield Case(op, [self.f32(*full), self.f32(*column)], BOOL, full)
             yield Case(op, [self.i64(*full, low=-2, high=2), self.i64(*row, low=-2, high=2)], BOOL, full)
-        for op in "logical_and logical_or logical_xor".split():
+        for op in ["logical_and", "logical_or", "logical_xor"]:
             yield Case(op, [self.boolean(*full), self.boolean(*row)], BOOL, full)
         yield Case("logical_not", [self.boolean(*full)], BOOL, full)
         yield Case("neg", [self.i64(*full)], I64, full)
@@ -149,7 +162,7 @@ class Maker:
             out = tuple(1 if a in axes else d for a, d in enumerate(shape))
             params = [len(axes), *axes, 0, count]
             x, y, side = self.f32(*shape), self.f32(*shape), out
-            for op in "sum amax sum_sq".split():
+            for op in ["sum", "amax", "sum_sq"]:
                 yield Case(op, [x], F32, out, params)
             yield Case("sum", [self.i64(*shape)], I64, out, params)
             yield Case("sum", [self.boolean(*shape)], I64, out, params)
@@ -265,9 +278,7 @@ class Cuda:
 def cpu(kernels: Any, case: Case) -> bytes:
     out = np.full(case.out_shape, 2, NUMPY[case.out_dtype])
     inputs = [(a, dtype_of(a), list(a.shape)) for a in case.inputs]
-    kernels.run(
-        case.op, None, 8, case.params, case.literals, inputs, (out, case.out_dtype, list(case.out_shape))
-    )
+    kernels.run(case.op, None, 8, case.params, case.literals, inputs, (out, case.out_dtype, list(case.out_shape)))
     return out.tobytes()
 
 
@@ -292,7 +303,9 @@ def matmul_times(cuda: Cuda) -> list[dict[str, Any]]:
     rows = []
     for m, k, n in ((1024, 1024, 1024), (2048, 2048, 2048), (4096, 4096, 4096), (512, 4096, 4096), (64, 768, 3072)):
         maker = Maker(1)
-        case = Case("matmul", [maker.f32(m, k, special=False), maker.f32(k, n, special=False)], F32, (m, n), [0, 0, 0, k])
+        case = Case(
+            "matmul", [maker.f32(m, k, special=False), maker.f32(k, n, special=False)], F32, (m, n), [0, 0, 0, k]
+        )
         a, b = (torch.from_numpy(x).cuda() for x in case.inputs)
         ours, theirs = [], []
         for _ in range(15):

@@ -12,8 +12,8 @@ DEFAULT_CHEAT = "flip-bit"
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """providers: 2 to 16, the liars among them. cheat: a name of `node.adversaries.CHEATS`, or "none". threads: None means all
-    cores. cheat_step, cheat_node: where flip-bit flips; None: by seed."""
+    """providers: 2 to 16, the liars among them. cheat: a name of `node.adversaries.CHEATS`, or "none". threads: None
+    means all cores. cheat_step, cheat_node: where flip-bit flips; None: by seed."""
 
     providers: int = 3
     cheat: str = DEFAULT_CHEAT

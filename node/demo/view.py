@@ -129,7 +129,9 @@ class View:
         self.console.print()
         self.console.print(table)
         accuracy = "-" if report.accuracy is None else f"{100 * report.accuracy:.1f} %"
-        verdict = "[green]the honest root won[/green]" if report.honest_won else "[red]the honest root did NOT win[/red]"
+        verdict = (
+            "[green]the honest root won[/green]" if report.honest_won else "[red]the honest root did NOT win[/red]"
+        )
         self.console.print(
             f"\n{verdict}: {_short_hex(report.winner_root)}   accuracy on held-out digits {accuracy}\n"
             f"{report.transactions} transactions, {report.gas_total:,} gas, {report.seconds:.1f} s"
