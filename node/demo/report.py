@@ -8,8 +8,11 @@ from typing import Any
 
 @dataclass(frozen=True)
 class MatchReport:
-    """One match. `level` is where it ended; `step` and `node` are None unless the match came to them. `operator` is
-    "hash" for a node of the state tree. `moves`: verbs the contract accepted; `gas` of its transactions, `pair` included."""
+    """One match.
+
+    `level` is where it ended; `step` and `node` are None unless the match came to them. `operator` is "hash" for a node
+    of the state tree. `moves`: verbs that the contract accepted; `gas` of its transactions, `pair` included.
+    """
 
     match: int
     sides: tuple[str, str]
@@ -28,8 +31,11 @@ class MatchReport:
 
 @dataclass(frozen=True)
 class DemoReport:
-    """The whole run. Roots are 0x-hex state roots; `winner_root` is None if the task did not settle. `paid`: wei won
-    or lost by each actor, gas not counted. `conserved`: every wei that left an account is held by the contract or was burned."""
+    """The whole run.
+
+    Roots are 0x-hex state roots; `winner_root` is None if the task did not settle. `paid`: wei won or lost by each actor,
+    gas not counted. `conserved`: every wei that left an account is held by the contract or was burned.
+    """
 
     cheat: str
     seed: int

@@ -96,7 +96,8 @@ class _Session:
         program = view.program = workload.program
         view.say(
             f"  program 0x{program.root.hex()[:16]}..: {len(program.nodes)} operators, "
-            f"{program.trace_length} trace nodes, {len(program.slots)} slots; captured and checked in {time.perf_counter() - started:.1f} s"
+            f"{program.trace_length} trace nodes, {len(program.slots)} slots; "
+            f"captured and checked in {time.perf_counter() - started:.1f} s"
         )
         roots = [batch_root([tensor_root(array) for array in batch.values()]) for batch in workload.batches]
         job = Job(program, workload.initial_state, workload.batches, roots, options.steps, options.interval)
