@@ -33,8 +33,8 @@ class MatchReport:
 class DemoReport:
     """The whole run.
 
-    Roots are 0x-hex state roots; `winner_root` is None if the task did not settle. `paid`: wei won or lost by each actor,
-    gas not counted. `conserved`: every wei that left an account is held by the contract or was burned.
+    Roots are 0x-hex state roots; `winner_root` is None if the task did not settle. `paid`: wei won or lost by
+    each actor, gas not counted. `conserved`: every wei that left an account is held by the contract or was burned.
     """
 
     cheat: str
