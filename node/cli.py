@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from node.demo.options import CHEATS, DEFAULT_CHEAT, DemoOptions
+from node.adversaries import CHEATS
+from node.demo.options import DEFAULT_CHEAT, DemoOptions
 from node.errors import VerdeError
 from repops.errors import CommitmentError, RepopsError
 
@@ -67,6 +68,9 @@ def demo(
     cheat_step: Annotated[int | None, typer.Option(min=0, help="flip-bit: the step. Default: by seed.")] = None,
     cheat_node: Annotated[int | None, typer.Option(min=0, help="flip-bit: the node. Default: by seed.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, max=256, help="Threads a provider. Default: all cores.")] = None,
+    one_transaction: Annotated[
+        bool, typer.Option(help="Settle each level with one proof from the opponent's served tree.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a small transformer on digits, on an embedded chain, with a liar among the providers."""
@@ -81,6 +85,7 @@ def demo(
         cheat_step=cheat_step,
         cheat_node=cheat_node,
         threads=threads,
+        one_transaction=one_transaction,
     )
     report = run_demo(options, quiet=as_json)
     if as_json:

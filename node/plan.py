@@ -253,7 +253,9 @@ class LocalView:
     hand by its root, own or fetched and checked. unreachable: roots of trees that were asked for in vain. programs: by
     task. served: (task, step, node) whose inputs are put up. evidence: for `judge`, by match. asked: matches
     whose committee has been asked in this tick. takes_seats, challenges: whether it joins tasks for which it has a
-    claim, before and after the reveals. watched: tasks that it moves along though it takes no part (a client its own).
+    claim, before and after the reveals. one_transaction: whether it asks the other side for its tree, to settle a
+    level with one proof; if not, or if the other side does not serve it, the level is played move by move. watched:
+    tasks that it moves along though it takes no part (a client its own).
     """
 
     address: str
@@ -269,6 +271,7 @@ class LocalView:
     watched: frozenset[int] = frozenset()
     takes_seats: bool = False
     challenges: bool = False
+    one_transaction: bool = True
 
 
 # ---------------------------------------------------------------------------------------------------------------- Plan
@@ -420,7 +423,7 @@ def _moves(local: LocalView, task: TaskState, match: MatchState, side: Side) -> 
     if own is None or own.root != level.root(side) or theirs_root is None:
         return
     theirs = local.trees.get(theirs_root)
-    if theirs is None and theirs_root not in local.unreachable:
+    if local.one_transaction and theirs is None and theirs_root not in local.unreachable:
         yield FetchTree(theirs_root, level.height, task.roster[match.index(side.other)].account)
         return
     if theirs is not None:

@@ -57,10 +57,19 @@ class Link:
     sender: Sender
 
     @classmethod
-    def connect(cls, rpc: Rpc, address: str, account: LocalAccount, *, start: int = 0) -> Link:
+    def connect(
+        cls,
+        rpc: Rpc,
+        address: str,
+        account: LocalAccount,
+        *,
+        start: int = 0,
+        on_sent: Callable[[Sent], None] | None = None,
+    ) -> Link:
         """A link of an account to the Verde contract at an address. start: the block before the contract's
-        creation."""
-        return cls(Verde(rpc, address), Follower(LogReader(rpc, address), start=start), Sender(rpc, account))
+        creation. on_sent: hears of every transaction of the account."""
+        follower = Follower(LogReader(rpc, address), start=start)
+        return cls(Verde(rpc, address), follower, Sender(rpc, account, on_sent=on_sent))
 
     @property
     def chain_id(self) -> int:

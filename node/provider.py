@@ -96,6 +96,7 @@ class Provider(Player):
         make_work: WorkFactory = Work,
         takes_seats: bool = True,
         challenges: bool = False,
+        one_transaction: bool = True,
         threads: int = 1,
         progress: TaskProgress | None = None,
     ) -> None:
@@ -104,6 +105,7 @@ class Provider(Player):
         self.policy = policy or Policy()
         self.make_work = make_work
         self.takes_seats, self.challenges = takes_seats, challenges
+        self.one_transaction = one_transaction
         self.threads = threads
         self.progress = progress
         self.refusals: dict[int, Refusal] = {}
@@ -274,6 +276,7 @@ class Provider(Player):
             served=frozenset((task, *key) for task, e in engaged.items() for key in e.served),
             takes_seats=self.takes_seats,
             challenges=self.challenges,
+            one_transaction=self.one_transaction,
         )
 
     def perform(self, action: Local) -> None:

@@ -13,7 +13,8 @@ DEFAULT_CHEAT = "flip-bit"
 @dataclass(frozen=True)
 class DemoOptions:
     """providers: 2 to 16, the liars among them. cheat: a name of `node.adversaries.CHEATS`, or "none". threads: None
-    means all cores. cheat_step, cheat_node: where flip-bit flips; None: by seed."""
+    means all cores. cheat_step, cheat_node: where flip-bit flips; None: by seed. one_transaction: levels are settled with
+    one proof from the other side's served tree, instead of move by move."""
 
     providers: int = 3
     cheat: str = DEFAULT_CHEAT
@@ -23,6 +24,7 @@ class DemoOptions:
     cheat_step: int | None = None
     cheat_node: int | None = None
     threads: int | None = None
+    one_transaction: bool = False
 
     def check(self, known: dict[str, str]) -> None:
         """Raises UsageError for values that contradict each other. known: cheats, name to description."""

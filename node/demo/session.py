@@ -18,7 +18,7 @@ from node.demo.report import DemoReport, MatchReport
 from node.demo.view import View, describe_node
 from node.errors import UsageError
 from node.events import Event
-from node.fold import ChainState, MatchState, TaskState
+from node.fold import ChainState, MatchState, TaskState, fold
 from node.localnet import Localnet
 from node.provider import Provider
 from node.referee import Referee
@@ -86,6 +86,7 @@ class _Session:
         self.view = View(self.net.names, self._gas_of, quiet=quiet)
         self._watch = Follower(LogReader(self.net.rpc(), self.net.verde))
         self._events: list[Event] = []
+        self._state = ChainState()
 
     def run(self, started: float) -> DemoReport:
         from node.demo.workload import digits_transformer  # noqa: PLC0415  imports torch
@@ -163,16 +164,22 @@ class _Session:
         def progress(_task: int, done: int, steps: int) -> None:
             self.view.training(name, done, steps)
 
-        return make(self.net.link(name), self.net.directory, threads=threads, progress=progress)
+        return make(
+            self.net.link(name),
+            self.net.directory,
+            threads=threads,
+            progress=progress,
+            one_transaction=self.options.one_transaction,
+        )
 
     # -- what happened -------------------------------------------------------------------------------------------------
 
     def _show(self) -> None:
         """Reads the chain as anybody could, and shows what is new."""
-        update = self._watch.tick()
-        for event in update.events:
+        for event in self._watch.tick().events:
             self._events.append(event)
-            self.view.event(event, update.state)
+            self._state = fold(self._state, event)
+            self.view.event(event, self._state)
 
     def _gas_of(self, tx_hash: bytes) -> int:
         return next((sent.gas for _, sent in self.net.sent if sent.tx_hash == tx_hash), 0)

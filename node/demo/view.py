@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -53,7 +54,7 @@ class View:
 
     def say(self, text: str) -> None:
         """A line of its own."""
-        self.console.print(text)
+        self.console.print(text, soft_wrap=True)
 
     def training(self, name: str, done: int, steps: int) -> None:
         """Progress of one provider."""
@@ -93,7 +94,7 @@ class View:
                 self._line("challenge", f"{self._who(event.challenger)} claims {_short(event.claim_root)}", event)
             case ev.Paired():
                 a, b = self._sides(state, state.matches[event.match_id])
-                self.console.print(f"\n[bold]Match {event.match_id}: {a} (A) against {b} (B)[/bold]")
+                self.say(f"\n[bold]Match {event.match_id}: {a} (A) against {b} (B)[/bold]")
                 self._line("pair", "", event)
             case ev.Opened():
                 self._move(event, state, Side.A, f"opens {len(event.children)} children")
@@ -132,7 +133,7 @@ class View:
         verdict = (
             "[green]the honest root won[/green]" if report.honest_won else "[red]the honest root did NOT win[/red]"
         )
-        self.console.print(
+        self.say(
             f"\n{verdict}: {_short_hex(report.winner_root)}   accuracy on held-out digits {accuracy}\n"
             f"{report.transactions} transactions, {report.gas_total:,} gas, {report.seconds:.1f} s"
         )
@@ -141,11 +142,7 @@ class View:
 
     def _line(self, verb: str, text: str, event: Event) -> None:
         gas = self.gas_of(event.meta.tx_hash)
-        self.console.print(
-            f"  [cyan]{verb:10}[/cyan] {text:74} [dim]tx {_short(event.meta.tx_hash)} {gas:>9,} gas[/dim]",
-            no_wrap=True,
-            overflow="ellipsis",
-        )
+        self.say(f"  [cyan]{verb:11}[/cyan] {text:66} [dim]tx {_short(event.meta.tx_hash)} {gas:>9,} gas[/dim]")
 
     def _move(self, event: ev.Opened | ev.Posted, state: ChainState, side: Side, text: str) -> None:
         match = state.matches[event.match_id]
@@ -155,7 +152,7 @@ class View:
     def _advanced(self, event: ev.Advanced, state: ChainState) -> None:
         match = state.matches[event.match_id]
         who = self._sides(state, match)[event.mover is Side.B]
-        moved = next(level for level in reversed(match.levels) if level.moves)
+        moved = match.at
         first = event.position << event.rest
         last = min(((event.position + 1) << event.rest) - 1, max(first, moved.leaves - 1))
         where = f"leaf {first}" if event.rest == 0 else f"leaves {first}..{last}"
@@ -174,8 +171,8 @@ class View:
             if self.program is not None:
                 operator, shapes = describe_node(self.program, event.position)
             who = "the contract judges" if event.phase is Phase.HASH_NODE else "the committee recomputes it"
-            text = f"node {event.position} is the first that differs: [bold]{operator}[/bold] {shapes} ({who})"
-        self.console.print(f"  [yellow]->[/yellow] {text}")
+            text = f"node {event.position} is the first that differs: [bold]{operator}[/bold] {escape(shapes)} ({who})"
+        self.say(f"  [yellow]->[/yellow] {text}")
 
     def _ended(self, event: ev.MatchEnded, state: ChainState) -> None:
         a, b = self._sides(state, state.matches[event.match_id])
@@ -185,7 +182,7 @@ class View:
             Outcome.BOTH_LOSE: "both lose",
             Outcome.VOID: "the task is void",
         }[event.outcome]
-        self.console.print(
+        self.say(
             f"  [green]=> {won}[/green]: {WHY.get(event.reason.name, event.reason.name)}; "
             f"paid {event.paid / ETHER:g}, burned {event.burned / ETHER:g} ether"
         )
