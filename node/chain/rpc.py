@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from eth_abi.exceptions import DecodingError
 from requests.exceptions import RequestException
 from web3 import HTTPProvider, Web3
-from web3.exceptions import BadFunctionCallOutput, ContractLogicError, Web3Exception, Web3RPCError
+from web3.exceptions import ContractLogicError, Web3Exception, Web3RPCError
 from web3.providers.base import BaseProvider
 
 from node.errors import ConfigError, RpcUnavailable, WrongChain
@@ -68,14 +68,17 @@ class Rpc:
             if data:
                 raise Reverted(str(error), data) from error
             raise RpcRefused(_rpc_message(error), where=where) from error
+        # The causes below hold the endpoint's whole URL or answer: not chained, so that no traceback shows a key.
         except (Web3Exception, RequestException, OSError) as error:
+            status = getattr(getattr(error, "response", None), "status_code", None)
+            what_came = f"HTTP status {status}" if status is not None else type(error).__name__
             raise RpcUnavailable(
-                f"no answer ({type(error).__name__})", where=where, cure="Check the endpoint and the network"
-            ) from error
-        except (BadFunctionCallOutput, DecodingError, ValueError, TypeError, KeyError, AttributeError) as error:
+                f"no answer ({what_came})", where=where, cure="Check the endpoint and the network"
+            ) from None
+        except (DecodingError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise RpcUnavailable(
                 f"a malformed answer ({type(error).__name__})", where=where, cure="Use another endpoint"
-            ) from error
+            ) from None
         if answer is None or not isinstance(answer, kind):
             raise RpcUnavailable(
                 f"a malformed answer ({type(answer).__name__})", where=where, cure="Use another endpoint"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -87,7 +88,7 @@ def test_an_endpoint_that_fails_is_named_without_its_secrets(faulty: FaultyProvi
     with pytest.raises(RpcUnavailable) as caught:
         Rpc(faulty, 31_337)
     assert "https://rpc.example:8545" in str(caught.value)
-    assert SECRET not in str(caught.value)
+    assert SECRET not in "".join(traceback.format_exception(caught.value))
     assert caught.value.exit_code == 3
 
 
