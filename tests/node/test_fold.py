@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from dataclasses import fields, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import pytest
-from chain_play import Actor, Book, Driver, Lie, random_book, random_params, random_work
+from chain_play import Actor, Book, Driver, Lie, Work, random_book, random_params, random_work
 from conftest import Deployed
 
 from node.chain.contracts import Call, Verde
 from node.chain.sender import AlreadyDone, Sender, Sent
-from node.errors import TxReverted
-from node.events import Event
+from node.errors import InconsistentEvents, TxReverted
+from node.events import Cancelled, Event, Failed, MatchEnded, Settled, Voided
 from node.fold import (
     ChainState,
     Stage,
@@ -23,14 +24,65 @@ from node.fold import (
     can_pair,
     can_settle,
     due,
+    fold,
     fold_all,
     holdback_owed,
     owed,
     stage,
 )
-from node.structs import BURN, NOBODY, Match, Participant, Standing, Status, Task
+from node.structs import BURN, NOBODY, Match, Outcome, Participant, Reason, Standing, Status, Task
 
-SEEDS = range(8)
+SEEDS = range(4)
+
+
+@dataclass(frozen=True)
+class Theme:
+    """A play with a direction: which lies are told, what the referee does, and how the play must go."""
+
+    name: str
+    expects: Callable[[list[Event]], bool]
+    lies: tuple[Lie, ...] = (Lie.OPERATOR,)
+    verdicts: str = "honest"
+    silent: float = 0.0
+    reveal: float = 1.0
+    commitments: int = 16
+    challengers: bool = True
+    work: Callable[[Work], Work] = lambda work: work
+
+
+def ended(*reasons: Reason, outcome: Outcome | None = None) -> Callable[[list[Event]], bool]:
+    """Whether matches ended for all these reasons (one of them with this outcome)."""
+
+    def check(events: list[Event]) -> bool:
+        matches = [event for event in events if isinstance(event, MatchEnded)]
+        told = {match.reason for match in matches}
+        return set(reasons) <= told and (outcome is None or outcome in {match.outcome for match in matches})
+
+    return check
+
+
+def last(*kinds: type[Event]) -> Callable[[list[Event]], bool]:
+    return lambda events: any(isinstance(event, kinds) for event in events)
+
+
+THEMES = [
+    Theme("an operator, judged", ended(Reason.VERDICT)),
+    Theme("neither is right", ended(Reason.VERDICT, outcome=Outcome.BOTH_LOSE), verdicts="neither"),
+    Theme("no inputs", ended(Reason.UNAVAILABLE, outcome=Outcome.BOTH_LOSE), verdicts="unavailable"),
+    Theme("a silent referee", last(Voided), verdicts="silent"),
+    Theme("padding", ended(Reason.PADDING), lies=(Lie.PADDING,), work=lambda w: replace(w, steps=5, interval=1)),
+    Theme("a hash node", ended(Reason.HASH_NODE), lies=(Lie.HASH_NODE, Lie.LAST)),
+    Theme("garbage", ended(Reason.HASH_NODE), lies=(Lie.RANDOM,)),
+    Theme("silence", ended(Reason.TIMEOUT), lies=(Lie.OPERATOR, Lie.RANDOM), silent=0.3),
+    Theme("one leaf everywhere", last(Settled), work=lambda w: replace(w, steps=1, interval=1, compute=1)),
+    Theme("nobody reveals", last(Failed), reveal=0.0, challengers=False),
+    Theme(
+        "a challenger is paid",
+        lambda events: any(isinstance(event, Settled) and event.payee > 0 for event in events),
+        reveal=0.0,
+    ),
+    Theme("nobody commits", last(Cancelled), commitments=1),
+]
 
 
 def stored(kind: type[Any], state: Any) -> Any:
@@ -88,31 +140,39 @@ class Play:
     """One random task, played until nothing is left to do; after every transaction the fold is compared with what it
     changed, now and then and at the end with everything."""
 
-    def __init__(self, deployed: Deployed, seed: int) -> None:
+    def __init__(self, deployed: Deployed, seed: int, theme: Theme | None = None) -> None:
         self.deployed, self.rng = deployed, random.Random(seed)
         rng = self.rng
-        work = random_work(rng)
+        if theme is None:
+            theme = Theme(
+                "anything",
+                expects=bool,
+                lies=tuple(kind for kind in Lie if kind is not Lie.NONE),
+                verdicts=rng.choice(["honest", "honest", "honest", "unavailable", "neither", "silent"]),
+                silent=rng.choice([0.0, 0.0, 0.1]),
+                reveal=0.9,
+                commitments=rng.choice([0, 1, 16, 16, 16, 16, 16]),
+            )
+        self.theme = theme
+        work = theme.work(random_work(rng))
         names = [f"provider {i}" for i in range(7)]
         members = sorted((deployed.sender(f"member {i}") for i in range(3)), key=lambda s: s.address.lower())
         seats = rng.randint(2, 4)
         params = random_params(rng, work, deployed.referee, [m.address for m in members], seats)
         if rng.random() < 0.3:
             params = replace(params, providers=tuple(deployed.sender(name).address for name in names[:seats]))
-        kinds = [kind for kind in Lie if kind is not Lie.NONE]
         lies = [
-            (rng.choice(kinds), (rng.randrange(work.steps), rng.randrange(work.compute)), rng.randrange(1, 100))
+            (rng.choice(theme.lies), (rng.randrange(work.steps), rng.randrange(work.compute)), rng.randrange(1, 100))
             for _ in range(2)
         ]
+        books = [
+            random_book(rng, work, lies)
+            for _ in range(rng.randint(seats + theme.challengers, 7) if theme.challengers else seats)
+        ]
+        books[:2] = [Book(work, Lie.NONE, (0, 0), 0), Book(work, *lies[0])]  # there is something to dispute
         actors = [
-            Actor(
-                name,
-                deployed.sender(name),
-                random_book(rng, work, lies),
-                challenger=i >= seats,
-                reveals=rng.random() < 0.9,
-                silent=rng.choice([0.0, 0.0, 0.1]),
-            )
-            for i, name in enumerate(names[: rng.randint(seats, 7)])
+            Actor(name, deployed.sender(name), book, i >= seats, rng.random() < theme.reveal, theme.silent)
+            for i, (name, book) in enumerate(zip(names, books, strict=False))
         ]
         self.driver = Driver(
             rng,
@@ -125,9 +185,8 @@ class Play:
             work,
             params,
             Book(work, Lie.NONE, (0, 0), 0),
-            verdicts=rng.choice(["honest", "honest", "honest", "unavailable", "neither", "silent"]),
+            verdicts=theme.verdicts,
         )
-        self.most = rng.choice([0, 1, seats, seats, seats, seats, seats, seats])  # commitments, then all give up
         self.follower = deployed.follower()
         self.events: list[Event] = []
         self.seen: Counter[str] = Counter()
@@ -191,7 +250,7 @@ class Play:
             return False
         if where is Stage.COMMITTING:
             waiting = [a for a in d.actors if not a.challenger and a.sender.address not in joined]
-            if waiting and len(joined) < self.most:
+            if waiting and len(joined) < self.theme.commitments:
                 actor = rng.choice(waiting)
                 self.do(actor.sender, d.call_commit(actor))
             elif can_cancel(task, self.now) and rng.random() < 0.2:
@@ -329,4 +388,26 @@ class Play:
 def test_fold_equals_storage_after_random_play(deployed: Deployed, seed: int) -> None:
     play = Play(deployed, seed)
     play.run()
-    assert fold_all(ChainState(), play.events) == replace(play.state)
+    assert fold_all(ChainState(), play.events) == play.state
+
+
+@pytest.mark.parametrize("theme", THEMES, ids=[theme.name for theme in THEMES])
+def test_fold_equals_storage_in_every_ending(deployed: Deployed, theme: Theme) -> None:
+    play = Play(deployed, 1, theme)
+    play.run()
+    assert theme.expects(play.events)
+
+
+def test_an_event_that_cannot_follow_is_refused(deployed: Deployed) -> None:
+    """Every event of a play, left out, makes the fold fail or changes what it leads to."""
+    play = Play(deployed, 1, THEMES[0])
+    play.run()
+    refused = 0
+    for i in range(len(play.events)):
+        try:
+            assert fold_all(ChainState(), play.events[:i] + play.events[i + 1 :]) != play.state
+        except InconsistentEvents:
+            refused += 1
+    assert refused > len(play.events) // 2
+    with pytest.raises(InconsistentEvents, match="last folded"):
+        fold(play.state, play.events[0])
