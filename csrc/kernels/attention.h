@@ -457,12 +457,14 @@ RO_INLINE void store_lanes(const float* lanes, const LaneTile& t, char* to) {
   std::memcpy(to + 4 * t.r0, lanes, 4 * t.rows);
 }
 
-// scores [k][width] of a lane tile: MUL(DOT(a_k, lane), scale) for k in [k0, k1), whole panels of `keys`. lanes: [depth][width].
-RO_INLINE void tile_scores(const Panels& panels, const float* packed, int64_t k1, int64_t depth, const float* lanes, const LaneTile& t,
-                           bool scaled, float scale, float* scores) {
+// scores [k][width] of a lane tile: MUL(DOT(a_k, lane), scale) for the panels that hold the k that it sees; not scaled: the DOT.
+// packed: panels over k; lanes: [depth][width].
+static void tile_scores(const Panels& panels, const float* packed, int64_t depth, const float* lanes, const LaneTile& t, bool scaled,
+                        float scale, float* scores) {
   const int64_t width = t.width();
-  for (int64_t i = 0; i < panels.count && panels.start(i) < k1; ++i) {
+  for (int64_t i = 0; i < panels.count; ++i) {
     const int64_t row = panels.start(i), rows = panels.start(i + 1) - row;
+    if (row + rows <= t.begin() || row >= t.end()) continue;
     const Tile kernel = find_tile((int)rows, (int)t.vectors());
     for (int64_t d = 0; d < depth || d == 0; d += kDotBlock) {
       const int64_t n = min64(kDotBlock, depth - d);
@@ -494,7 +496,7 @@ RO_FUSED(attention_forward) {
     float* scores = (float*)scratch(3, sizeof(float) * (keys + kRows) * kCols);
     alignas(64) float max[kCols], sum[kCols];
     pack_lanes({(const char*)q.data + 4 * h * queries * depth, 4 * depth, 4}, t, 0, depth, lanes, [](F x, int64_t) { return x; });
-    tile_scores(key_panels, packed + keys * features, t.end(), depth, lanes, t, true, scale, scores);
+    tile_scores(key_panels, packed + keys * features, depth, lanes, t, true, scale, scores);
     tile_max(t, scores, max);
     tile_exp_sum(t, scores, max, sum);
     std::memset(sums, 0, sizeof(float) * features * kCols);
@@ -504,6 +506,124 @@ RO_FUSED(attention_forward) {
     reciprocal(sum, t.width());
     store_tile(sums, features, t, sum, (char*)call.out.data + 4 * h * queries * features);
   });
+}
+
+// ---- fused backward -------------------------------------------------------------------------------------------------------
+
+// attention_scores, attention_dv, attention_dp, attention_ds, attention_dq and attention_dk in one: the scores are computed again
+// from q and k. Inputs q, k, v, max, sum, do, delta; param causal; literal scale. Outputs: dq, dk, dv.
+//
+// Keys go in blocks of 256, the blocks of dq's fold. Of a block, tiles of keys give dk and dv at once and leave dS in a buffer
+// [queries][256]; then tiles of queries add the block to their sums of dq.
+class AttentionBackward {
+ public:
+  AttentionBackward(const Call& call, int threads)
+      : call_(call), threads_(threads), queries_(call.in[0].shape[1]), depth_(call.in[0].shape[2]), keys_(call.in[1].shape[1]),
+        features_(call.in[2].shape[2]), causal_(call.params[0] != 0), scale_(literal_f32(call, 0)),
+        query_panels_(Panels::of(queries_)), depth_panels_(Panels::of(depth_)), feature_panels_(Panels::of(features_)) {}
+
+  void run(int64_t head) {
+    const int64_t rows = queries_ * depth_, outs = queries_ * features_;
+    q_ = input(0, head * rows), k_ = input(1, head * keys_ * depth_), v_ = input(2, head * keys_ * features_);
+    max_ = input(3, head * queries_), do_ = input(5, head * outs), delta_ = input(6, head * queries_);
+    float* packed = (float*)scratch(0, sizeof(float) * (2 * rows + 2 * outs + keys_ * depth_) + 64);
+    q_rows_ = packed, q_columns_ = packed + rows, do_rows_ = packed + 2 * rows, do_columns_ = packed + 2 * rows + outs;
+    k_columns_ = packed + 2 * rows + 2 * outs;
+    pack_features({q_, 4 * depth_, 4}, query_panels_, depth_, packed);
+    pack_features({q_, 4, 4 * depth_}, depth_panels_, queries_, packed + rows);
+    pack_features({do_, 4 * features_, 4}, query_panels_, features_, packed + 2 * rows);
+    pack_features({do_, 4, 4 * features_}, feature_panels_, queries_, packed + 2 * rows + outs);
+    pack_features({k_, 4, 4 * depth_}, depth_panels_, keys_, packed + 2 * rows + 2 * outs);
+    const int64_t tiles = ceil_div(queries_, kCols);
+    ds_ = (float*)scratch(4, sizeof(float) * queries_ * kDotBlock);
+    dq_ = (float*)scratch(5, sizeof(float) * tiles * depth_ * kCols);
+    inverse_ = (float*)scratch(6, sizeof(float) * queries_);
+    std::memset(dq_, 0, sizeof(float) * tiles * depth_ * kCols);
+    for (int64_t i = 0; i < queries_; ++i) inverse_[i] = div_rn(1.0f, load_f32(call_.in[4].data, head * queries_ + i));
+    for (int64_t block = 0; block < keys_; block += kDotBlock) {
+      const int64_t count = ceil_div(min64(kDotBlock, keys_ - block), kCols);
+      parallel_dynamic(count, threads_, [&](int64_t i) { keys(head, block, block + i * kCols); });
+      parallel_dynamic(tiles, threads_, [&](int64_t i) { add_dq(block, i); });
+    }
+    parallel_dynamic(tiles, threads_, [&](int64_t i) { store_scaled(dq_ + i * depth_ * kCols, depth_, query_tile(i), out(call_.out, head * rows)); });
+  }
+
+ private:
+  const char* input(int i, int64_t element) const { return (const char*)call_.in[i].data + 4 * element; }
+  static char* out(const Tensor& t, int64_t element) { return (char*)t.data + 4 * element; }
+  LaneTile query_tile(int64_t i) const {
+    return {causal_ ? Sees::kUntil : Sees::kAll, i * kCols, min64(kCols, queries_ - i * kCols), keys_};
+  }
+
+  void store_scaled(const float* sums, int64_t features, const LaneTile& t, char* to) const {
+    alignas(64) float lanes[kCols];
+    for (int c = 0; c < kCols; ++c) lanes[c] = scale_;
+    store_tile(sums, features, t, lanes, to);
+  }
+
+  // One tile of keys: dk, dv, and its columns of dS.
+  void keys(int64_t head, int64_t block, int64_t j0) const {
+    const LaneTile t{causal_ ? Sees::kFrom : Sees::kAll, j0, min64(kCols, keys_ - j0), queries_};
+    const int64_t width = t.width(), begin = t.begin();
+    float* sums = (float*)scratch(1, sizeof(float) * (depth_ + features_) * kCols);
+    float* lanes = (float*)scratch(2, sizeof(float) * (depth_ + features_) * kCols);
+    float* p = (float*)scratch(3, sizeof(float) * 2 * (queries_ + kRows) * kCols);
+    float* ds = p + (queries_ + kRows) * kCols;
+    const auto same = [](F x, int64_t) { return x; };
+    pack_lanes({k_, 4 * depth_, 4}, t, 0, depth_, lanes, same);
+    pack_lanes({v_, 4 * features_, 4}, t, 0, features_, lanes + depth_ * width, same);
+    tile_scores(query_panels_, q_rows_, depth_, lanes, t, true, scale_, p);
+    tile_scores(query_panels_, do_rows_, features_, lanes + depth_ * width, t, false, 1.0f, ds);
+    for (int64_t i = begin; i < queries_; ++i) {
+      const F m = F::set(load_f32(max_, i)), r = F::set(inverse_[i]), delta = F::set(load_f32(delta_, i));
+      for (int64_t c = 0; c < width; c += kLanes) {
+        const F pi = mul(f_exp(sub(F::load(p + i * width + c), m)), r);
+        const F di = canonical(mul(pi, sub(F::load(ds + i * width + c), delta)));
+        pi.store(p + i * width + c);
+        di.store(ds + i * width + c);
+        di.store(ds_ + i * kDotBlock + (j0 - block) + c, (int)min64(kLanes, t.rows - c));
+      }
+    }
+    float* dv = sums + depth_ * kCols;
+    std::memset(sums, 0, sizeof(float) * (depth_ + features_) * kCols);
+    for (int64_t k0 = begin / kDotBlock * kDotBlock; k0 < queries_; k0 += kDotBlock) {
+      const int64_t first = max64(k0, begin);
+      fold_block(t, k0, depth_panels_, q_columns_, ds + first * width, first, sums);
+      fold_block(t, k0, feature_panels_, do_columns_, p + first * width, first, dv);
+    }
+    store_scaled(sums, depth_, t, out(call_.more[0], head * keys_ * depth_));
+    store_tile(dv, features_, t, nullptr, out(call_.more[1], head * keys_ * features_));
+  }
+
+  // Adds one block of keys to a tile of dq.
+  void add_dq(int64_t block, int64_t i) const {
+    const LaneTile t = query_tile(i);
+    const int64_t end = min64(block + kDotBlock, t.end());
+    if (block >= end) return;
+    float* w = (float*)scratch(2, sizeof(float) * kDotBlock * kCols);
+    pack_lanes({(const char*)(ds_ - block), 4 * kDotBlock, 4}, t, block, end, w, [](F x, int64_t) { return x; });
+    fold_block(t, block, depth_panels_, k_columns_, w, block, dq_ + i * depth_ * kCols);
+  }
+
+  const Call& call_;
+  int threads_;
+  int64_t queries_, depth_, keys_, features_;
+  bool causal_;
+  float scale_;
+  Panels query_panels_, depth_panels_, feature_panels_;
+  // Of the present head.
+  const char *q_, *k_, *v_, *max_, *do_, *delta_;
+  const float *q_rows_, *q_columns_, *do_rows_, *do_columns_, *k_columns_;  // packed: *_rows for products, *_columns for folds
+  float *ds_, *dq_, *inverse_;
+};
+
+RO_FUSED(attention_backward) {
+  const int64_t heads = call.in[0].shape[0];
+  if (heads >= call.threads) {
+    parallel_dynamic(heads, call.threads, [&](int64_t h) { AttentionBackward(call, 1).run(h); });
+  } else {
+    for (int64_t h = 0; h < heads; ++h) AttentionBackward(call, call.threads).run(h);
+  }
 }
 
 }  // namespace RO_ISA

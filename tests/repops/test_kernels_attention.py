@@ -99,3 +99,43 @@ def check_forward(rng: np.random.Generator, shape: tuple[int, int, int, int, int
         for threads in (1, 3):
             fused = fused_forward(q, k, v, causal, isa, threads)
             assert [x.tobytes() for x in fused] == [out.tobytes(), m.tobytes(), total.tobytes()], (isa, threads)
+
+
+@given(st.integers(0, 3), SIZES, SIZES, SIZES, SIZES, st.integers(0, 1), st.booleans(), st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_fused_backward_has_the_nodes_bits(
+    b: int, t: int, s: int, d: int, e: int, causal: int, special: bool, seed: int
+) -> None:
+    check_backward(np.random.default_rng(seed), (b, t, s, d, e), causal, special)
+
+
+@pytest.mark.parametrize("shape", [(1, 600, 600, 4, 9), (2, 40, 530, 300, 3), (1, 530, 300, 16, 40)])
+@pytest.mark.parametrize("causal", [0, 1])
+def test_fused_backward_over_several_blocks(shape: tuple[int, int, int, int, int], causal: int) -> None:
+    check_backward(np.random.default_rng(1), shape, causal, False)
+
+
+def check_backward(rng: np.random.Generator, shape: tuple[int, int, int, int, int], causal: int, special: bool) -> None:
+    b, t, s, d, e = shape
+    make = (lambda *n: hostile(rng, F32, n)) if special else (lambda *n: finite(rng, n))
+    q, k, v, do, delta = make(b, t, d), make(b, s, d), make(b, s, e), make(b, t, e), make(b, t, 1)
+    for isa in VECTOR_ISAS:
+
+        def node(op: str, inputs: list[Array], *shape: int, scaled: bool = False, isa: str = isa) -> Array:
+            return Case(op, inputs, F32, shape, (causal,), (SCALE,) if scaled else ()).array(isa)
+
+        scores = node("attention_scores", [q, k], b, t, s, scaled=True)
+        m = node("attention_max", [scores], b, t, 1)
+        total = node("attention_sum", [scores, m], b, t, 1)
+        dv = node("attention_dv", [scores, m, total, do], b, s, e)
+        ds = node("attention_ds", [scores, m, total, node("attention_dp", [do, v], b, t, s), delta], b, t, s)
+        dq = node("attention_dq", [ds, k], b, t, d, scaled=True)
+        dk = node("attention_dk", [ds, q], b, s, d, scaled=True)
+        for threads in (1, 3):
+            outs = [np.empty_like(a) for a in (dq, dk, dv)]
+            _kernels.run_fused(
+                "attention_backward", isa, threads, [causal], [SCALE],
+                [(a, int(F32), list(a.shape)) for a in (q, k, v, m, total, do, delta)],
+                [(a, int(F32), list(a.shape)) for a in outs],
+            )  # fmt: skip
+            assert [a.tobytes() for a in outs] == [a.tobytes() for a in (dq, dk, dv)], (isa, threads)
