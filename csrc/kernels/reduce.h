@@ -106,6 +106,17 @@ static Reduction read_reduction(const Call& call, int inputs) {
   return r;
 }
 
+// Gives an input with one value per row a copy of it for every column.
+static void expand_columns(Reduction& r, int k) {
+  Source& s = r.in[k];
+  char* copy = (char*)scratch(4 + k, 4 * r.outer * r.count * r.inner);
+  for (int64_t o = 0; o < r.outer; ++o)
+    for (int64_t i = 0; i < r.count; ++i)
+      for (int64_t c = 0; c < r.inner; ++c)
+        store_f32(copy, (o * r.count + i) * r.inner + c, load_f32(s.data + o * s.outer + i * s.fold, 0));
+  s = {copy, 4 * r.count * r.inner, 4 * r.inner, 4};
+}
+
 // Steps: what one term does to its lane.
 struct StepSum {
   static constexpr int kInputs = 1;
@@ -196,88 +207,121 @@ static void fold_rows(const Reduction& r) {
   });
 }
 
-constexpr int64_t kColumnChunk = 128;
+constexpr int kColumnVectors = 8;         // columns taken together, in vectors
+constexpr int64_t kRowGroup = 8 * kSumLanes;  // rows taken together: 8 terms to a lane between a load and a store of it
 
-// The same for columns [c0, c0 + nc) of one outer index: lane l of all columns is a row of 128 values in L1.
-template <class Step>
-static void fold_columns_part(const Reduction& r, int64_t o, int64_t c0, int64_t nc) {
+// The same for NV vectors of columns from column c0 on (with NV = 1 for the first `columns` lanes). Inputs in the set Splat have one
+// value per row. Lane l of all columns is row l of a buffer in L1.
+template <class Step, unsigned Splat, int NV>
+static void fold_columns_part(const Reduction& r, int64_t o, int64_t c0, int columns) {
   constexpr int N = Step::kInputs;
-  alignas(64) float lane[kSumLanes * kColumnChunk];
-  alignas(64) float total[kColumnChunk];
-  alignas(64) float splat[N][kLanes];
-  const int64_t width = ceil_div(nc, kLanes) * kLanes;
+  constexpr int kWidth = NV * kLanes;
+  alignas(64) float lanes[kSumLanes * kWidth];
   const int64_t out = o * r.inner + c0;
+  const char* base[N];
+  for (int k = 0; k < N; ++k) base[k] = r.in[k].data + o * r.in[k].outer + c0 * r.in[k].inner;
+  F total[NV];
   bool some = r.carry != nullptr;
-  for (int64_t c = 0; c < width; c += kLanes)
-    (some ? F::load(r.carry + 4 * (out + c), (int)min64(kLanes, nc - c)) : F::set(0.0f)).store(total + c);
+  for (int v = 0; v < NV; ++v) total[v] = some ? F::load(r.carry + 4 * (out + v * kLanes), NV > 1 ? kLanes : columns) : F::set(0.0f);
   for (int64_t b = r.start; b < r.stop; b += kSumBlock) {
     const int64_t stop = min64(b + kSumBlock, r.stop);
     int used = kSumLanes;  // a power of two, at least as many lanes as have terms
     while (used > 1 && used / 2 >= stop - b) used /= 2;
-    std::memset(lane, 0, sizeof(float) * used * kColumnChunk);
-    for (int64_t i = b; i < stop; ++i) {
-      float* to = lane + (i - b) % kSumLanes * kColumnChunk;
-      const char* p[N];
-      int64_t inc[N];
-      for (int k = 0; k < N; ++k) {
-        p[k] = r.in[k].data + o * r.in[k].outer + i * r.in[k].fold + c0 * r.in[k].inner;
-        inc[k] = r.in[k].inner;
-        if (inc[k] == 0) {
-          F::set(load_f32(p[k], 0)).store(splat[k]);
-          p[k] = (const char*)splat[k];
+    std::memset(lanes, 0, sizeof(float) * used * kWidth);
+    for (int64_t group = b; group < stop; group += kRowGroup) {
+      const int64_t end = min64(group + kRowGroup, stop);
+      for (int64_t l = 0; l < kSumLanes && group + l < end; ++l) {
+        float* lane = lanes + l * kWidth;
+        F acc[NV];
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) acc[v] = F::load(lane + v * kLanes);
+        for (int64_t i = group + l; i < end; i += kSumLanes) {
+          const char* p[N];
+          F row[N];
+#pragma GCC unroll 4
+          for (int k = 0; k < N; ++k) {
+            p[k] = base[k] + i * r.in[k].fold;
+            if (Splat >> k & 1) row[k] = F::set(load_f32(p[k], 0));
+          }
+#pragma GCC unroll 8
+          for (int v = 0; v < NV; ++v) {
+            F x[N];
+#pragma GCC unroll 4
+            for (int k = 0; k < N; ++k) {
+              if (Splat >> k & 1) {
+                x[k] = row[k];
+              } else {
+                x[k] = NV > 1 ? F::load(p[k] + v * kLanes * 4) : F::load(p[k], columns);
+                // The next lane's row: every row may begin a new page, where the processor's own prefetch stops.
+                if (v * kLanes % 16 == 0) __builtin_prefetch(p[k] + v * kLanes * 4 + r.in[k].fold);
+              }
+            }
+            acc[v] = Step::step(acc[v], x);
+          }
         }
-      }
-      int64_t c = 0;
-      for (; c + kLanes <= nc; c += kLanes) {
-        F x[N];
-        for (int k = 0; k < N; ++k) x[k] = F::load(p[k] + c * inc[k]);
-        Step::step(F::load(to + c), x).store(to + c);
-      }
-      if (c < nc) {
-        F x[N];
-        for (int k = 0; k < N; ++k) x[k] = F::load(p[k] + c * inc[k], (int)(nc - c));
-        Step::step(F::load(to + c), x).store(to + c);
+#pragma GCC unroll 8
+        for (int v = 0; v < NV; ++v) acc[v].store(lane + v * kLanes);
       }
     }
     // Lanes without terms are +0; adding them once is adding them as often as the tree does.
-    for (int64_t c = 0; c < width; c += kLanes) {
-      if (used < kSumLanes)
-        for (int j = 0; j < used; ++j) {
-          float* to = lane + j * kColumnChunk + c;
-          add(F::load(to), F::set(0.0f)).store(to);
-        }
-      for (int h = used / 2; h > 0; h /= 2)
-        for (int j = 0; j < h; ++j) {
-          float* to = lane + j * kColumnChunk + c;
-          add(F::load(to), F::load(to + h * kColumnChunk)).store(to);
-        }
-      const F sum = F::load(lane + c);
-      (some ? add(F::load(total + c), sum) : sum).store(total + c);
+    if (used < kSumLanes)
+      for (int c = 0; c < used * kWidth; c += kLanes) add(F::load(lanes + c), F::set(0.0f)).store(lanes + c);
+    for (int h = used / 2; h > 0; h /= 2)
+      for (int c = 0; c < h * kWidth; c += kLanes) add(F::load(lanes + c), F::load(lanes + c + h * kWidth)).store(lanes + c);
+    for (int v = 0; v < NV; ++v) {
+      const F sum = F::load(lanes + v * kLanes);
+      total[v] = some ? add(total[v], sum) : sum;
     }
     some = true;
   }
-  for (int64_t c = 0; c < nc; c += kLanes) canonical(F::load(total + c)).store(r.out + 4 * (out + c), (int)min64(kLanes, nc - c));
+  for (int v = 0; v < NV; ++v) canonical(total[v]).store(r.out + 4 * (out + v * kLanes), NV > 1 ? kLanes : columns);
 }
 
-template <class Step>
-RO_INLINE void fold(const Call& call) {
-  const Reduction r = read_reduction(call, Step::kInputs);
-  if (r.inner == 1) return fold_rows<Step>(r);
-  const int64_t chunks = ceil_div(r.inner, kColumnChunk);
-  const int64_t terms = max64(1, (r.stop - r.start) * min64(r.inner, kColumnChunk));
-  parallel_for(r.outer * chunks, ceil_div(16384, terms), r.threads, [&](int64_t begin, int64_t end) {
+// Runs body(outer index, first column, columns) over all columns, in parts of about `unit` columns.
+template <class Body>
+RO_INLINE void for_columns(const Reduction& r, int64_t unit, const Body& body) {
+  if (r.outer * r.inner == 0) return;
+  if (r.outer * ceil_div(r.inner, unit) < r.threads)
+    unit = min64(unit, ceil_div(ceil_div(r.inner * r.outer, r.threads), kLanes) * kLanes);
+  const int64_t parts = ceil_div(r.inner, unit);
+  const int64_t terms = max64(1, (r.stop - r.start) * min64(r.inner, unit));
+  parallel_for(r.outer * parts, ceil_div(16384, terms), r.threads, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t c0 = t % chunks * kColumnChunk;
-      fold_columns_part<Step>(r, t / chunks, c0, min64(kColumnChunk, r.inner - c0));
+      const int64_t c0 = t % parts * unit;
+      body(t / parts, c0, min64(unit, r.inner - c0));
     }
   });
 }
 
-RO_KERNEL(sum_sq) { fold<StepSquare>(call); }
-RO_KERNEL(sum_mul) { fold<StepProduct>(call); }
-RO_KERNEL(sum_sq_centered) { fold<StepCentered>(call); }
-RO_KERNEL(sum_exp) { fold<StepExp>(call); }
-RO_KERNEL(sum_mul_normalized) { fold<StepNormalized>(call); }
+template <class Step, unsigned Splat>
+static void fold_columns(const Reduction& r) {
+  for_columns(r, kColumnVectors * kLanes, [&](int64_t o, int64_t c0, int64_t columns) {
+    const int64_t c1 = c0 + columns;
+    for (; c0 + kColumnVectors * kLanes <= c1; c0 += kColumnVectors * kLanes)
+      fold_columns_part<Step, Splat, kColumnVectors>(r, o, c0, kLanes);
+    for (; c0 + 2 * kLanes <= c1; c0 += 2 * kLanes) fold_columns_part<Step, Splat, 2>(r, o, c0, kLanes);
+    for (; c0 < c1; c0 += kLanes) fold_columns_part<Step, Splat, 1>(r, o, c0, (int)min64(kLanes, c1 - c0));
+  });
+}
+
+// RowInputs: the inputs that usually have one value per row (statistics of a normalised row).
+template <class Step, unsigned RowInputs>
+RO_INLINE void fold(const Call& call) {
+  Reduction r = read_reduction(call, Step::kInputs);
+  if (r.inner == 1) return fold_rows<Step>(r);
+  unsigned splat = 0;
+  for (int k = 0; k < Step::kInputs; ++k) splat |= r.in[k].inner == 0 ? 1u << k : 0u;
+  if (RowInputs && splat == RowInputs) return fold_columns<Step, RowInputs>(r);
+  for (int k = 0; k < Step::kInputs; ++k)
+    if (r.in[k].inner == 0) expand_columns(r, k);
+  fold_columns<Step, 0>(r);
+}
+
+RO_KERNEL(sum_sq) { fold<StepSquare, 0>(call); }
+RO_KERNEL(sum_mul) { fold<StepProduct, 0>(call); }
+RO_KERNEL(sum_sq_centered) { fold<StepCentered, 2>(call); }
+RO_KERNEL(sum_exp) { fold<StepExp, 2>(call); }
+RO_KERNEL(sum_mul_normalized) { fold<StepNormalized, 12>(call); }
 
 // Integer sums wrap, so their order is free.
 template <class Load>
@@ -293,7 +337,7 @@ RO_INLINE void sum_integers(const Reduction& r, const Load& load) {
 }
 
 RO_KERNEL(sum) {
-  if (call.in[0].dtype == kF32) return fold<StepSum>(call);
+  if (call.in[0].dtype == kF32) return fold<StepSum, 0>(call);
   const Reduction r = read_reduction(call, 1);
   if (call.in[0].dtype == kI64) sum_integers(r, [](const char* p) { return load_i64(p, 0); });
   else sum_integers(r, [](const char* p) { return (int64_t)load_bool(p, 0); });
@@ -330,6 +374,8 @@ RO_INLINE float max_row(const char* p, int64_t n) {
   return -0.0f;
 }
 
+constexpr int64_t kMaxColumns = 512;
+
 RO_KERNEL(amax) {
   const Reduction r = read_reduction(call, 1);
   if (r.inner == 1) {
@@ -341,22 +387,21 @@ RO_KERNEL(amax) {
     });
     return;
   }
-  const int64_t chunks = ceil_div(r.inner, kColumnChunk);
-  const int64_t terms = max64(1, (r.stop - r.start) * min64(r.inner, kColumnChunk));
-  parallel_for(r.outer * chunks, ceil_div(16384, terms), r.threads, [&](int64_t begin, int64_t end) {
-    alignas(64) float best[kColumnChunk];
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t o = t / chunks, c0 = t % chunks * kColumnChunk, nc = min64(kColumnChunk, r.inner - c0);
-      const int64_t out = o * r.inner + c0;
-      for (int64_t c = 0; c < nc; c += kLanes)
-        (r.carry ? F::load(r.carry + 4 * (out + c), (int)min64(kLanes, nc - c)) : F::bits(kMinusInfBits)).store(best + c);
-      for (int64_t i = r.start; i < r.stop; ++i) {
-        const char* p = r.in[0].data + o * r.in[0].outer + i * r.in[0].fold + 4 * c0;
-        for (int64_t c = 0; c < nc; c += kLanes)
-          maximum(F::load(best + c), F::load(p + 4 * c, (int)min64(kLanes, nc - c))).store(best + c);
+  for_columns(r, kMaxColumns, [&](int64_t o, int64_t c0, int64_t columns) {
+    alignas(64) float best[kMaxColumns];
+    const int64_t out = o * r.inner + c0;
+    for (int64_t c = 0; c < columns; c += kLanes)
+      (r.carry ? F::load(r.carry + 4 * (out + c), (int)min64(kLanes, columns - c)) : F::bits(kMinusInfBits)).store(best + c);
+    for (int64_t i = r.start; i < r.stop; ++i) {
+      const char* p = r.in[0].data + o * r.in[0].outer + i * r.in[0].fold + 4 * c0;
+      int64_t c = 0;
+      for (; c + kLanes <= columns; c += kLanes) {
+        if (c % 16 == 0) __builtin_prefetch(p + 4 * c + 2 * r.in[0].fold);
+        maximum(F::load(best + c), F::load(p + 4 * c)).store(best + c);
       }
-      for (int64_t c = 0; c < nc; c += kLanes) F::load(best + c).store(r.out + 4 * (out + c), (int)min64(kLanes, nc - c));
+      if (c < columns) maximum(F::load(best + c), F::load(p + 4 * c, (int)(columns - c))).store(best + c);
     }
+    for (int64_t c = 0; c < columns; c += kLanes) F::load(best + c).store(r.out + 4 * (out + c), (int)min64(kLanes, columns - c));
   });
 }
 

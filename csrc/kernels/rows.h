@@ -89,25 +89,18 @@ RO_FUSED(layer_norm_backward) {
   });
 }
 
-// amax and sum_exp of a row; the terms EXP(SUB(x, max)) are left in `terms`.
-RO_INLINE void max_and_sum(const char* x, int64_t n, char* terms, float* max, float* sum) {
-  *max = max_row(x, n);
-  const F m = F::set(*max);
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) f_exp(sub(F::load(x + 4 * i), m)).store(terms + 4 * i);
-  if (i < n) f_exp(sub(F::load(x + 4 * i, (int)(n - i)), m)).store(terms + 4 * i, (int)(n - i));
-  const int64_t inc = 4;
-  const char* from = terms;
-  *sum = fold_row<StepSum>(&from, &inc, 0, n, nullptr);
-}
-
 // amax, sum_exp, softmax over the last axis. Input x; outputs: out (x's shape), max, sum (one value per row).
 RO_FUSED(softmax_forward) {
   const int64_t n = call.out.shape[call.out.rank - 1], rows = n ? element_count(call.out) / n : 0;
   for_rows(rows, n, call.threads, [&](int64_t row) {
     char* out = (char*)call.out.data + 4 * row * n;
-    float max, sum;
-    max_and_sum((const char*)call.in[0].data + 4 * row * n, n, out, &max, &sum);
+    const char* const x[1] = {(const char*)call.in[0].data + 4 * row * n};
+    const char* const terms[1] = {out};  // EXP(SUB(x, max)), computed once for both nodes
+    const int64_t inc[1] = {4};
+    const float max = max_row(x[0], n);
+    const F m = F::set(max);
+    map_row<1>(x, out, n, [&](const F* v) { return f_exp(sub(v[0], m)); });
+    const float sum = fold_row<StepSum>(terms, inc, 0, n, nullptr);
     const F r = F::set(div_rn(1.0f, sum));
     map_row<1>({out}, out, n, [&](const F* v) { return mul(v[0], r); });
     store_f32(call.more[0].data, row, max);
@@ -121,8 +114,11 @@ RO_FUSED(log_softmax_forward) {
   for_rows(rows, n, call.threads, [&](int64_t row) {
     const char* x = (const char*)call.in[0].data + 4 * row * n;
     char* out = (char*)call.out.data + 4 * row * n;
-    float max, sum;
-    max_and_sum(x, n, out, &max, &sum);
+    const float max = max_row(x, n);
+    const Splat maxima(max);
+    const char* const terms[2] = {x, maxima.data()};
+    const int64_t inc[2] = {4, 0};
+    const float sum = fold_row<StepExp>(terms, inc, 0, n, nullptr);
     const F m = F::set(max), l = f_log(F::set(sum));
     map_row<1>({x}, out, n, [&](const F* v) { return sub(sub(v[0], m), l); });
     store_f32(call.more[0].data, row, max);
