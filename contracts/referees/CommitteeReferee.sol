@@ -1,29 +1,14 @@
 // SPDX-License-Identifier: MIT
 pragma solidity ^0.8.37;
 
+import {ICommitteeReferee} from "../interfaces/ICommitteeReferee.sol";
 import {IReferee, Question} from "../interfaces/IReferee.sol";
 
 /// @title A committee that recomputes operators
 /// @notice A verdict counts if at least `threshold` distinct members, more than half of all, have signed it (EIP-712). One deployment serves every
 /// task: it has no state, the members are the task's configuration `abi.encode(uint8 threshold, address[] members)`.
-contract CommitteeReferee is IReferee {
-    /// @notice The configuration is not that of the task.
-    error WrongConfig(bytes32 computed, bytes32 expected);
-    /// @notice `threshold` of `members` is no majority, or there are no members or more than 32.
-    error InvalidThreshold(uint256 threshold, uint256 members);
-    /// @notice Members must ascend and not be zero.
-    error MembersNotAscending(uint256 index);
-    /// @notice Fewer signatures than the threshold.
-    error TooFewSignatures(uint256 signatures, uint256 threshold);
-    /// @notice Signature `index` is not 65 bytes (r, s, v) with s in the lower half and v 27 or 28.
-    error MalformedSignature(uint256 index);
-    /// @notice Signature `index` is by `signer`, who is no member or not above the signer before.
-    error NotMember(uint256 index, address signer);
-    /// @notice A verdict of missing inputs names no root.
-    error RootOfUnavailable(bytes32 outputRoot);
-
-    /// @notice Type of the signed verdict.
-    bytes32 public constant VERDICT_TYPEHASH = keccak256(
+contract CommitteeReferee is ICommitteeReferee {
+    bytes32 private constant VERDICT_TYPEHASH = keccak256(
         "Verdict(address verde,uint256 taskId,uint256 matchId,bytes32 preState,uint64 step,uint32 node,bytes32 traceRoot,bytes32 outputRoot,bool unavailable)"
     );
     bytes32 private constant DOMAIN_TYPEHASH =
@@ -47,7 +32,6 @@ contract CommitteeReferee is IReferee {
     }
 
     /// @inheritdoc IReferee
-    /// @param evidence abi.encode(bytes config, bytes32 outputRoot, bool unavailable, bytes[] signatures), signatures in ascending order of signer.
     function judge(Question calldata question, bytes calldata evidence)
         external
         view
@@ -74,7 +58,7 @@ contract CommitteeReferee is IReferee {
         return (!unavailable, outputRoot);
     }
 
-    /// @notice What a member signs.
+    /// @inheritdoc ICommitteeReferee
     function digest(Question calldata question, bytes32 outputRoot, bool unavailable) public view returns (bytes32) {
         bytes32 verdict = keccak256(
             abi.encode(
@@ -93,7 +77,7 @@ contract CommitteeReferee is IReferee {
         return keccak256(abi.encodePacked("\x19\x01", domainSeparator(), verdict));
     }
 
-    /// @notice The EIP-712 domain separator, on the chain that it is asked on.
+    /// @inheritdoc ICommitteeReferee
     function domainSeparator() public view returns (bytes32) {
         return keccak256(
             abi.encode(DOMAIN_TYPEHASH, keccak256("Verde Committee"), keccak256("1"), block.chainid, address(this))

@@ -58,16 +58,25 @@ contract LibrariesTest is Test {
                 uint256 seed = height * 100 + round;
                 uint256 first = uint256(keccak256(abi.encode(seed))) % (2 ** height);
                 (Trees.Tree memory a, Trees.Tree memory b) = _twoTrees(seed, height, first);
-                for (uint256 m = 1; m <= height; m++) {
-                    for (uint256 index = 0; index < 2 ** m; index++) {
-                        bool expected = index == first >> (height - m);
-                        assertEq(_accepts(a, b, m, index, a.siblings(b, 0, 0, m, index)), expected);
-                        // Where the left siblings differ a liar may try the other tree's.
-                        if (!expected) assertFalse(_accepts(a, b, m, index, b.siblings(a, 0, 0, m, index)));
-                    }
-                }
+                _everyPlace(a, b, first);
             }
         }
+    }
+
+    function _everyPlace(Trees.Tree memory a, Trees.Tree memory b, uint256 first) internal view {
+        for (uint256 m = 1; m <= a.height; m++) {
+            for (uint256 index = 0; index < 2 ** m; index++) {
+                _place(a, b, m, index, index == first >> (a.height - m));
+            }
+        }
+    }
+
+    function _place(Trees.Tree memory a, Trees.Tree memory b, uint256 m, uint256 index, bool expected) internal view {
+        bytes32[] memory siblings = a.siblings(b, 0, 0, m, index);
+        assertEq(_accepts(a, b, m, index, siblings), expected);
+        // Where the left siblings differ a liar may try the other tree's.
+        siblings = b.siblings(a, 0, 0, m, index);
+        if (!expected) assertFalse(_accepts(a, b, m, index, siblings));
     }
 
     /// Every leaf of a tree can be the first difference, also the first and the last one.
@@ -75,7 +84,7 @@ contract LibrariesTest is Test {
         for (uint256 height = 1; height <= 6; height++) {
             for (uint256 first = 0; first < 2 ** height; first++) {
                 (Trees.Tree memory a, Trees.Tree memory b) = _twoTrees(first, height, first);
-                assertTrue(_accepts(a, b, height, first, a.siblings(b, 0, 0, height, first)));
+                _place(a, b, height, first, true);
             }
         }
     }
@@ -86,24 +95,33 @@ contract LibrariesTest is Test {
         first = bound(first, 0, 2 ** height - 1);
         arityBits = bound(arityBits, 1, 6);
         (Trees.Tree memory a, Trees.Tree memory b) = _twoTrees(seed, height, first);
+        assertEq(_descend(a, b, arityBits), first);
+    }
+
+    function _descend(Trees.Tree memory a, Trees.Tree memory b, uint256 arityBits)
+        internal
+        view
+        returns (uint256 position)
+    {
         uint256 depth = 0;
-        uint256 position = 0;
-        while (depth < height) {
-            uint256 m = arityBits < height - depth ? arityBits : height - depth;
-            uint256 index = a.firstDifference(b, depth, position, m);
-            uint256 next = position * 2 ** m + index;
-            harness.divergence(
-                a.node(depth, position),
-                b.node(depth, position),
-                m,
-                index,
-                a.node(depth + m, next),
-                b.node(depth + m, next),
-                a.siblings(b, depth, position, m, index)
-            );
-            (depth, position) = (depth + m, next);
+        while (depth < a.height) {
+            uint256 m = arityBits < a.height - depth ? arityBits : a.height - depth;
+            position = _step(a, b, depth, position, m);
+            depth += m;
         }
-        assertEq(position, first);
+    }
+
+    function _step(Trees.Tree memory a, Trees.Tree memory b, uint256 depth, uint256 position, uint256 m)
+        internal
+        view
+        returns (uint256 next)
+    {
+        uint256 index = a.firstDifference(b, depth, position, m);
+        next = position * 2 ** m + index;
+        bytes32[2] memory heads = [a.node(depth, position), b.node(depth, position)];
+        bytes32[2] memory ends = [a.node(depth + m, next), b.node(depth + m, next)];
+        bytes32[] memory siblings = a.siblings(b, depth, position, m, index);
+        harness.divergence(heads[0], heads[1], m, index, ends[0], ends[1], siblings);
     }
 
     /// A true proof with one word changed proves nothing.
@@ -228,8 +246,8 @@ contract LibrariesTest is Test {
             assertEq(harness.height(counts[i]), heights[i]);
         }
         assertEq(harness.height((1 << 40) + 1), 41);
-        assertEq(harness.tableHeight(1), 1);
-        assertEq(harness.tableHeight(5), 3);
+        assertEq(harness.heightOfTable(1), 1);
+        assertEq(harness.heightOfTable(5), 3);
     }
 
     function testFuzz_Height(uint64 n) public view {
@@ -262,6 +280,15 @@ contract LibrariesTest is Test {
         harness.spend(100, 100, 10);
         vm.expectRevert(abi.encodeWithSelector(IVerde.OutOfTime.selector, 101, 100));
         harness.spend(100, 101, 10);
+    }
+
+    function test_LimitsAtTheirBoundary() public {
+        harness.requireInTime(9, 10);
+        harness.requireOver(10, 10);
+        vm.expectRevert(abi.encodeWithSelector(IVerde.InTime.selector, 9, 10));
+        harness.requireOver(9, 10);
+        vm.expectRevert(abi.encodeWithSelector(IVerde.OutOfTime.selector, 10, 10));
+        harness.requireInTime(10, 10);
     }
 
     /// At every instant exactly one of the two is enabled.

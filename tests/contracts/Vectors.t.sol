@@ -14,17 +14,6 @@ contract VectorsTest is Test {
     string internal commitments = vm.readFile("tests/vectors/commitments.json");
     string internal programs = vm.readFile("tests/vectors/programs.json");
 
-    function _slice(bytes32[] memory flat, uint256 offset, uint256 count)
-        internal
-        pure
-        returns (bytes32[] memory part)
-    {
-        part = new bytes32[](count);
-        for (uint256 i = 0; i < count; i++) {
-            part[i] = flat[offset + i];
-        }
-    }
-
     function _words(string memory key) internal view returns (bytes32[] memory) {
         return vm.parseJsonBytes32Array(commitments, key);
     }
@@ -42,110 +31,150 @@ contract VectorsTest is Test {
         }
     }
 
+    /// @dev The ragged column `name` of a table: case `i` owns `count[i]` words from `offset[i]` on.
+    struct Ragged {
+        bytes32[] words;
+        uint256[] offsets;
+        uint256[] counts;
+    }
+
+    function _ragged(string memory table, string memory name) internal view returns (Ragged memory) {
+        return Ragged(
+            _words(string.concat(table, name)),
+            _numbers(string.concat(table, ".offset")),
+            _numbers(string.concat(table, ".count"))
+        );
+    }
+
+    function _case(Ragged memory ragged, uint256 i) internal pure returns (bytes32[] memory part) {
+        part = new bytes32[](ragged.counts[i]);
+        for (uint256 k = 0; k < part.length; k++) {
+            part[k] = ragged.words[ragged.offsets[i] + k];
+        }
+    }
+
+    function _tensor(bytes memory data) internal pure returns (Trees.Tree memory) {
+        bytes32[] memory leaves = new bytes32[]((data.length + 1023) / 1024);
+        for (uint256 j = 0; j < leaves.length; j++) {
+            bytes memory tile = new bytes(1024);
+            for (uint256 k = 0; k < 1024 && j * 1024 + k < data.length; k++) {
+                tile[k] = data[j * 1024 + k];
+            }
+            leaves[j] = keccak256(tile);
+        }
+        return Trees.build(leaves);
+    }
+
     function test_TensorRoots() public view {
         bytes[] memory data = vm.parseJsonBytesArray(commitments, ".tensor.data");
         bytes32[] memory roots = _words(".tensor.root");
         uint256[] memory heights = _numbers(".tensor.height");
         assertGt(roots.length, 0);
         for (uint256 i = 0; i < roots.length; i++) {
-            uint256 n = (data[i].length + 1023) / 1024;
-            bytes32[] memory leaves = new bytes32[](n);
-            for (uint256 j = 0; j < n; j++) {
-                bytes memory tile = new bytes(1024);
-                for (uint256 k = 0; k < 1024 && j * 1024 + k < data[i].length; k++) {
-                    tile[k] = data[i][j * 1024 + k];
-                }
-                leaves[j] = keccak256(tile);
-            }
-            assertEq(harness.height(n), heights[i]);
-            if (heights[i] <= 6) {
-                Trees.Tree memory tree = Trees.build(leaves);
-                assertEq(tree.root(), roots[i]);
-                harness.verifyChildren(roots[i], heights[i], tree.children(0, 0, heights[i]));
-            }
+            Trees.Tree memory tree = _tensor(data[i]);
+            assertEq(tree.root(), roots[i]);
+            assertEq(tree.height, heights[i]);
+            assertEq(harness.height((data[i].length + 1023) / 1024), heights[i]);
+            harness.verifyChildren(roots[i], heights[i], tree.children(0, 0, heights[i]));
         }
     }
 
     function test_Trees() public view {
         bytes32[] memory roots = _words(".tree.root");
-        bytes32[] memory leaves = _words(".tree.leaves");
         uint256[] memory heights = _numbers(".tree.height");
-        uint256[] memory offsets = _numbers(".tree.offset");
-        uint256[] memory counts = _numbers(".tree.count");
+        Ragged memory leaves = _ragged(".tree", ".leaves");
         assertGt(roots.length, 0);
         for (uint256 i = 0; i < roots.length; i++) {
-            Trees.Tree memory tree = Trees.build(_slice(leaves, offsets[i], counts[i]), heights[i]);
+            Trees.Tree memory tree = Trees.build(_case(leaves, i), heights[i]);
             harness.verifyChildren(roots[i], heights[i], tree.children(0, 0, heights[i]));
             uint256 last = 2 ** heights[i] - 1;
             harness.verify(roots[i], tree.leaf(last), last, heights[i], tree.prove(last));
         }
     }
 
+    struct Proofs {
+        bytes32[] roots;
+        bytes32[] leaves;
+        uint256[] heights;
+        uint256[] indices;
+        bool[] valid;
+        Ragged siblings;
+    }
+
     function test_Proofs() public view {
-        bytes32[] memory roots = _words(".proof.root");
-        bytes32[] memory leaves = _words(".proof.leaf");
-        bytes32[] memory siblings = _words(".proof.siblings");
-        uint256[] memory heights = _numbers(".proof.height");
-        uint256[] memory indices = _numbers(".proof.index");
-        uint256[] memory offsets = _numbers(".proof.offset");
-        uint256[] memory counts = _numbers(".proof.count");
-        bool[] memory valid = vm.parseJsonBoolArray(commitments, ".proof.valid");
+        Proofs memory t = Proofs(
+            _words(".proof.root"),
+            _words(".proof.leaf"),
+            _numbers(".proof.height"),
+            _numbers(".proof.index"),
+            vm.parseJsonBoolArray(commitments, ".proof.valid"),
+            _ragged(".proof", ".siblings")
+        );
         uint256 good = 0;
-        for (uint256 i = 0; i < roots.length; i++) {
-            (bool ok,) = address(harness)
-                .staticcall(
-                    abi.encodeCall(
-                        Harness.verify,
-                        (roots[i], leaves[i], indices[i], heights[i], _slice(siblings, offsets[i], counts[i]))
-                    )
-                );
-            assertEq(ok, valid[i], vm.toString(i));
+        for (uint256 i = 0; i < t.roots.length; i++) {
+            bytes memory call = abi.encodeCall(
+                Harness.verify, (t.roots[i], t.leaves[i], t.indices[i], t.heights[i], _case(t.siblings, i))
+            );
+            (bool ok,) = address(harness).staticcall(call);
+            assertEq(ok, t.valid[i], vm.toString(i));
             if (ok) good++;
         }
         assertGt(good, 0);
-        assertLt(good, roots.length);
+        assertLt(good, t.roots.length);
     }
 
     function test_Structures() public view {
         bytes32[] memory roots = _words(".structure.root");
-        bytes32[] memory leaves = _words(".structure.roots");
         uint256[] memory heights = _numbers(".structure.height");
-        uint256[] memory offsets = _numbers(".structure.offset");
-        uint256[] memory counts = _numbers(".structure.count");
         string[] memory kinds = vm.parseJsonStringArray(commitments, ".structure.kind");
+        Ragged memory leaves = _ragged(".structure", ".roots");
         assertGt(roots.length, 0);
         for (uint256 i = 0; i < roots.length; i++) {
             bytes32 kind = keccak256(bytes(kinds[i]));
             bool table = kind == keccak256("state") || kind == keccak256("batch");
-            assertEq(table ? harness.tableHeight(counts[i]) : harness.height(counts[i]), heights[i], kinds[i]);
-            Trees.Tree memory tree = Trees.build(_slice(leaves, offsets[i], counts[i]), heights[i]);
+            uint256 n = leaves.counts[i];
+            assertEq(table ? harness.heightOfTable(n) : harness.height(n), heights[i], kinds[i]);
+            Trees.Tree memory tree = Trees.build(_case(leaves, i), heights[i]);
             harness.verifyChildren(roots[i], heights[i], tree.children(0, 0, heights[i]));
         }
     }
 
+    struct Divergences {
+        bytes32[] nodesA;
+        bytes32[] nodesB;
+        uint256[] ms;
+        uint256[] indices;
+        bytes32[] a;
+        bytes32[] b;
+        bool[] valid;
+        Ragged siblings;
+    }
+
+    function _divergences() internal view returns (Divergences memory t) {
+        t.nodesA = _words(".divergence.nodeA");
+        t.nodesB = _words(".divergence.nodeB");
+        t.ms = _numbers(".divergence.m");
+        t.indices = _numbers(".divergence.index");
+        t.a = _words(".divergence.a");
+        t.b = _words(".divergence.b");
+        t.valid = vm.parseJsonBoolArray(commitments, ".divergence.valid");
+        t.siblings = _ragged(".divergence", ".siblings");
+    }
+
     function test_Divergences() public view {
-        bytes32[] memory nodesA = _words(".divergence.nodeA");
-        bytes32[] memory nodesB = _words(".divergence.nodeB");
-        bytes32[] memory as_ = _words(".divergence.a");
-        bytes32[] memory bs = _words(".divergence.b");
-        bytes32[] memory siblings = _words(".divergence.siblings");
-        uint256[] memory ms = _numbers(".divergence.m");
-        uint256[] memory indices = _numbers(".divergence.index");
-        uint256[] memory offsets = _numbers(".divergence.offset");
-        uint256[] memory counts = _numbers(".divergence.count");
-        bool[] memory valid = vm.parseJsonBoolArray(commitments, ".divergence.valid");
+        Divergences memory t = _divergences();
         uint256 good = 0;
-        for (uint256 i = 0; i < nodesA.length; i++) {
-            bytes32[] memory words = _slice(siblings, offsets[i], counts[i]);
-            (bool ok,) = address(harness)
-                .staticcall(
-                    abi.encodeCall(Harness.divergence, (nodesA[i], nodesB[i], ms[i], indices[i], as_[i], bs[i], words))
-                );
-            assertEq(ok, valid[i], vm.toString(i));
+        for (uint256 i = 0; i < t.nodesA.length; i++) {
+            bytes memory call = abi.encodeCall(
+                Harness.divergence,
+                (t.nodesA[i], t.nodesB[i], t.ms[i], t.indices[i], t.a[i], t.b[i], _case(t.siblings, i))
+            );
+            (bool ok,) = address(harness).staticcall(call);
+            assertEq(ok, t.valid[i], vm.toString(i));
             if (ok) good++;
         }
         assertGt(good, 0);
-        assertLt(good, nodesA.length);
+        assertLt(good, t.nodesA.length);
     }
 
     // ---------------------------------------------------------------- Programs

@@ -57,7 +57,7 @@ contract Harness {
         return Programs.leaf(node);
     }
 
-    function tableHeight(uint256 entries) external pure returns (uint256) {
+    function heightOfTable(uint256 entries) external pure returns (uint256) {
         return Programs.tableHeight(entries);
     }
 }

@@ -11,7 +11,7 @@ library World {
     using Trees for Trees.Tree;
 
     /// @notice Who plays. The honest one has salt 0; a liar's outputs are garbage from (`step`, `node`) on; `padding` also spoils the first
-    /// missing leaf of the claim, which needs a claim with one.
+    /// missing leaf of the claim, if it has one.
     struct Plan {
         bytes32 salt;
         uint256 step;
@@ -179,13 +179,15 @@ library World {
 
     function checkpoints(Plan memory plan, uint256 steps, uint256 interval) internal pure returns (Trees.Tree memory) {
         uint256 n = (steps + interval - 1) / interval;
-        bytes32[] memory leaves = new bytes32[](plan.padding ? n + 1 : n);
+        uint256 height = Trees.heightOf(n);
+        bool padding = plan.padding && n < 2 ** height;
+        bytes32[] memory leaves = new bytes32[](padding ? n + 1 : n);
         for (uint256 i = 0; i < n; i++) {
             uint256 done = (i + 1) * interval;
             leaves[i] = stateRoot(plan, done < steps ? done : steps);
         }
-        if (plan.padding) leaves[n] = keccak256("padding");
-        return Trees.build(leaves, Trees.heightOf(n));
+        if (padding) leaves[n] = keccak256("padding");
+        return Trees.build(leaves, height);
     }
 
     /// @notice State roots after each step of the segment that starts with `first`.
