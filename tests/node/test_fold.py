@@ -411,3 +411,78 @@ def test_an_event_that_cannot_follow_is_refused(deployed: Deployed) -> None:
     assert refused > len(play.events) // 2
     with pytest.raises(InconsistentEvents, match="last folded"):
         fold(play.state, play.events[0])
+
+
+def test_bounds_to_the_second(deployed: Deployed) -> None:
+    """At each deadline, a second before and a second after it, the fold says what the contract does."""
+    play = Play(deployed, 1, THEMES[0])
+    d, verde, devnet = play.driver, deployed.verde, deployed.devnet
+    seated = [actor for actor in d.actors if not actor.challenger]
+    outsider = next(actor for actor in d.actors if actor.challenger)
+
+    def goes(actor: Actor, call: Call) -> bool:
+        try:
+            actor.sender.simulate(call)
+        except TxReverted:
+            return False
+        return True
+
+    def around(deadline: int, check: Callable[[int], None]) -> None:
+        for now in (deadline - 1, deadline, deadline + 1):
+            devnet.set_next_timestamp(now)  # the pending block, in which calls are simulated
+            check(now)
+
+    def check_task(now: int) -> None:
+        task = play.state.tasks[d.task_id]
+        where = stage(task, now)
+        waiting = [a for a in seated if play.standing(a) is Standing.COMMITTED]
+        assert can_cancel(task, now) == goes(replace(outsider, sender=d.client), verde.cancel(d.task_id))
+        assert can_expire(task, now) == goes(outsider, verde.expire(d.task_id))
+        assert can_pair(task, now) == goes(outsider, verde.pair(d.task_id))
+        assert can_settle(task, now) == goes(outsider, verde.settle(d.task_id))
+        if play.standing(seated[-1]) is Standing.NONE:
+            assert (where is Stage.COMMITTING) == goes(seated[-1], d.call_commit(seated[-1]))
+        if waiting and task.committed >= 2:
+            assert (where is Stage.REVEALING) == goes(waiting[0], d.call_reveal(waiting[0]))
+        if task.committed >= 2:
+            assert (where is Stage.CHALLENGING) == goes(outsider, d.call_challenge(outsider))
+
+    def check_match(now: int) -> None:
+        task, match = play.state.tasks[d.task_id], play.state.matches[1]
+        waits, response = due(task, match, now), d.response(task, match)
+        assert waits is not None
+        assert response is not None
+        assert waits.late == goes(outsider, verde.timeout(1))
+        assert waits.late != goes(response[0] or outsider, response[1])
+
+    task = play.state.tasks[d.task_id]
+    around(task.commit_deadline, check_task)
+    for actor in seated[:2]:
+        devnet.set_next_timestamp(devnet.now + 1)
+        play.do(actor.sender, d.call_commit(actor))
+    around(task.commit_deadline, check_task)
+    devnet.set_next_timestamp(task.commit_deadline)
+    play.do(seated[0].sender, d.call_reveal(seated[0]))
+    around(task.reveal_deadline, check_task)
+    around(task.challenge_deadline, check_task)  # one claim so far: it could settle
+    devnet.set_next_timestamp(task.reveal_deadline - 1)
+    play.do(seated[1].sender, d.call_reveal(seated[1]))
+    around(task.challenge_deadline, check_task)
+    around(task.reveal_deadline + 1, check_task)
+    devnet.set_next_timestamp(task.challenge_deadline - 1)
+    play.do(outsider.sender, verde.pair(d.task_id))
+    around(task.challenge_deadline + 1, check_task)
+    while (waits := due(play.state.tasks[1], play.state.matches[1], devnet.now)) is not None:
+        around(waits.deadline, check_match)
+        devnet.set_next_timestamp(devnet.now + 1)
+        response = d.response(play.state.tasks[1], play.state.matches[1])
+        assert response is not None
+        play.do((response[0] or outsider).sender, response[1])
+    check_task(devnet.chain.next_timestamp)
+    devnet.set_next_timestamp(max(task.challenge_deadline, devnet.now + 1))
+    play.do(outsider.sender, verde.settle(1))
+    settled = play.state.tasks[1]
+    winner = next(i for i, who in enumerate(settled.roster) if who.standing is Standing.FREE)
+    for now in (settled.ended_at + settled.delivery_window + i for i in (-1, 0, 1)):
+        devnet.set_next_timestamp(now)
+        assert (holdback_owed(settled, winner, now) > 0) == goes(outsider, verde.collect_holdback(1, winner))
