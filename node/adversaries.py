@@ -332,7 +332,7 @@ class Nothing:
     def tensor(self, root: bytes, size: int) -> bytes:
         raise _refused()
 
-    def leaves(self, root: bytes) -> bytes:
+    def leaves(self, root: bytes, height: int) -> bytes:
         raise _refused()
 
     def verdicts(self, match: int) -> Sequence[SignedVerdict]:

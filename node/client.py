@@ -75,7 +75,7 @@ class Client(Player):
         self.store.put_tensors(job.initial)
         for batch in job.batches:
             self.store.put_tensors(batch)
-        self.store.put_leaves(params.data_root, job.batch_roots)
+        self.store.put_tree(data_tree(job.batch_roots))
         sent = self.link.sender.send(self.link.verde.create_task(params))
         created = [e for e in sent.events if isinstance(e, TaskCreated)] if isinstance(sent, Sent) else []
         self.sync()

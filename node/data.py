@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from node.errors import DataError, MissingData, WrongRoot
 from node.verdict import SignedVerdict
 from repops import Program
-from repops.commit import ZERO, Tree, height, tensor_root
+from repops.commit import ZERO, Tree, height, state_tree, tensor_root
 from repops.dtypes import DType
 from repops.errors import RepopsError
 
@@ -48,10 +48,11 @@ class DataSource(Protocol):
         The last tile of a tensor is padded with zeros, so tensors of different sizes can have the same root.
         """
 
-    def leaves(self, root: bytes) -> bytes:
-        """The leaves of the tree with this root, 32 bytes each, in order; missing leaves at the end may be left out.
+    def leaves(self, root: bytes, height: int) -> bytes:
+        """The leaves of the tree of this root and height, 32 bytes each; missing leaves at the end may be left out.
 
-        Trees of this kind: states (tensor roots of the slots), batches, data sets, claims, segments and traces.
+        Trees of this kind: states (tensor roots of the slots), batches, data sets, claims, segments and traces. A
+        claim of one checkpoint is a tree of height 0 with the root of a state, hence the height.
         """
 
     def verdicts(self, match: int) -> Sequence[SignedVerdict]:
@@ -77,7 +78,7 @@ class MemoryStore:
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock
         self._tensors: dict[tuple[bytes, int], _Entry] = {}
-        self._leaves: dict[bytes, _Entry] = {}
+        self._leaves: dict[tuple[bytes, int], _Entry] = {}
         self._programs: dict[bytes, Mapping[str, bytes]] = {}
         self._verdicts: dict[int, list[SignedVerdict]] = {}
 
@@ -103,19 +104,21 @@ class MemoryStore:
             self._tensors[key] = _Entry(known.content, after)
         return root
 
-    def put_leaves(self, root: bytes, leaves: Iterable[bytes], after: int = 0) -> None:
-        """Serves the leaves of a tree under its root."""
-        known = self._leaves.get(root)
+    def put_tree(self, tree: Tree, after: int = 0) -> None:
+        """Serves the leaves of a tree."""
+        key = tree.root, tree.height
+        known = self._leaves.get(key)
         if known is None:
-            self._leaves[root] = _Entry(b"".join(leaves), after)
+            content = b"".join(tree.leaf(i) for i in range(tree.count))
+            self._leaves[key] = _Entry(content, after)
         elif after < known.after:
-            self._leaves[root] = _Entry(known.content, after)
+            self._leaves[key] = _Entry(known.content, after)
 
     def put_tensors(self, tensors: Mapping[str, Array], after: int = 0) -> bytes:
         """Serves a state or a batch: its tensors, in this order, and the tree over their roots. Returns the root."""
         roots = [self.put_tensor(array, after) for array in tensors.values()]
-        tree = Tree(roots, max(1, height(len(roots))))
-        self.put_leaves(tree.root, roots, after)
+        tree = state_tree(roots)
+        self.put_tree(tree, after)
         return tree.root
 
     def put_verdict(self, match: int, verdict: SignedVerdict) -> None:
@@ -133,9 +136,9 @@ class MemoryStore:
         """See DataSource."""
         return self._serve("tensor", self._tensors.get((root, size)), root)
 
-    def leaves(self, root: bytes) -> bytes:
+    def leaves(self, root: bytes, height: int) -> bytes:
         """See DataSource."""
-        return self._serve("tree", self._leaves.get(root), root)
+        return self._serve("tree", self._leaves.get((root, height)), root)
 
     def verdicts(self, match: int) -> Sequence[SignedVerdict]:
         """See DataSource."""
@@ -174,7 +177,7 @@ class Fetcher:
 
     def tree(self, root: bytes, tree_height: int) -> Tree:
         """The tree with this root, from its leaves. Leaves beyond the real count are taken as they are served."""
-        return self._first("tree", root, lambda source: _read_tree(source.leaves(root), root, tree_height))
+        return self._first("tree", root, lambda source: _read_tree(source.leaves(root, tree_height), root, tree_height))
 
     def leaves(self, root: bytes, count: int, tree_height: int) -> list[bytes]:
         """The first `count` leaves of the tree with this root."""

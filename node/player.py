@@ -90,6 +90,7 @@ class Player:
         self.on_action = on_action
         self.state = ChainState()
         self.now = 0
+        self.trouble: RpcUnavailable | TxUnresolved | None = None  # what ended the last tick early
         self.store = MemoryStore(lambda: self.now)
         self._trees: dict[bytes, Tree] = {}
         self._unreachable: set[bytes] = set()
@@ -106,6 +107,7 @@ class Player:
         done: list[Action] = []
         tried: set[Action] = set()
         self._asked.clear()
+        self.trouble = None
         try:
             self.sync()
             self.prepare()
@@ -115,6 +117,7 @@ class Player:
                     done.append(action)
         except (RpcUnavailable, TxUnresolved) as error:
             log.warning("%s: %s", self.address, error)
+            self.trouble = error
         return done
 
     def sync(self) -> None:
@@ -161,8 +164,9 @@ class Player:
                 raise TypeError(f"{type(action).__name__} is not for {type(self).__name__}")
 
     def keep_tree(self, tree: Tree) -> None:
-        """Has a tree at hand from now on."""
-        self._trees[tree.root] = tree
+        """Has a tree at hand from now on. One of height 0 has nothing to open, and the root of another tree."""
+        if tree.height:
+            self._trees[tree.root] = tree
 
     def fetcher(self, *first: str, others: bool = True) -> Fetcher:
         """Asks these actors, in this order, then (others) everybody else in the directory."""

@@ -317,4 +317,4 @@ class Provider(Player):
     def _serve_tree(self, tree: Tree, task: TaskState) -> None:
         """Keeps a tree, and serves its leaves as soon as nobody can commit to a copy any more."""
         self.keep_tree(tree)
-        self.store.put_leaves(tree.root, [tree.leaf(i) for i in range(tree.count)], task.commit_deadline)
+        self.store.put_tree(tree, task.commit_deadline)

@@ -1,5 +1,7 @@
-"""A small world for tests of actors: a chain in the process, the contracts, a training job of a few steps, and
-actors that share nothing but the chain and each other's data source."""
+"""A small world for tests of actors: a chain in the process, the contracts, a training job of a few steps.
+
+The actors share nothing but the chain and each other's data sources.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +10,15 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+from hexbytes import HexBytes
 
 from node.chain.devnet import Devnet
 from node.chain.rpc import Rpc
-from node.chain.sender import Sender, Sent
+from node.chain.sender import Sender
 from node.client import Bench, Client, Terms
 from node.data import DataSource, State
 from node.fold import ChainState, MatchState, TaskState, due
+from node.plan import AskReferee
 from node.player import Link, Player
 from node.provider import Provider
 from node.referee import Referee
@@ -118,6 +122,7 @@ TERMS = Terms(
 )  # fmt: skip
 
 
+LAST_SECONDS = 3
 NAMES = ("deployer", "watcher", "client", "honest", "liar", *(f"p{i}" for i in range(4)), *(f"m{i}" for i in range(3)))
 
 
@@ -139,8 +144,6 @@ class World:
         self.devnet.revert(snapshot)
         self.directory: dict[str, DataSource] = {}
         self.actors: list[Player] = []
-        self.names: dict[str, str] = {}
-        self.sent: list[tuple[str, Sent]] = []
         self.start_balances: dict[str, int] = {}
 
     def rpc(self, provider: Any = None) -> Rpc:
@@ -149,11 +152,8 @@ class World:
     def link(self, name: str, provider: Any = None) -> Link:
         """A link of its own for the account of this name."""
         account = self.devnet.account(name)
-        self.names[account.address] = name
         self.start_balances[account.address] = self.balance(account.address)
-        link = Link.connect(self.rpc(provider), self.verde, account)
-        link.sender._on_sent = lambda sent: self.sent.append((name, sent))
-        return link
+        return Link.connect(self.rpc(provider), self.verde, account)
 
     def add(self, player: Player) -> Any:
         """Puts an actor into the world: from now on it acts, and the others can ask it."""
@@ -185,12 +185,12 @@ class World:
         paid out."""
         watcher = Client(self.link("watcher"), {})
         for _ in range(rounds):
-            acted = [action for actor in list(self.actors) for action in actor.tick()]
+            acted = [a for actor in list(self.actors) for a in actor.tick() if not isinstance(a, AskReferee)]
             watcher.sync()
             task = watcher.state.tasks[task_id]
             if until is not None and until(task):
                 return task
-            if acted:
+            if acted or any(actor.trouble for actor in self.actors):
                 continue
             if task.status is not Status.LIVE:
                 return task
@@ -204,8 +204,8 @@ class World:
         for match in state.live_matches(task.task_id):
             waits = due(task, match, now)
             if waits is not None:
-                # Half-way too: a referee's patience ends there.
-                instants += [waits.deadline, waits.since + waits.limit // 2]
+                # Half-way too: a referee's patience ends there. And just before the end: some like to be late.
+                instants += [waits.deadline, waits.deadline - LAST_SECONDS, waits.since + waits.limit // 2]
         return min(instant for instant in instants if instant > now)
 
     # -- money
@@ -213,7 +213,12 @@ class World:
 
     def gained(self, player: Player) -> int:
         """Wei that an actor has won or lost, its gas not counted."""
-        fees = sum(sent.fee for name, sent in self.sent if name == self.names[player.address])
+        sender = bytes.fromhex(player.address[2:])
+        mined = [tx for block in self.devnet.chain.blocks for tx in block.transactions if bytes(tx.sender) == sender]
+        fees = 0
+        for tx in mined:
+            receipt = self.devnet.w3.eth.get_transaction_receipt(HexBytes(tx.hash))
+            fees += receipt["gasUsed"] * receipt["effectiveGasPrice"]
         return self.balance(player.address) - self.start_balances[player.address] + fees
 
     def check_conservation(self) -> None:
