@@ -17,8 +17,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from repops.errors import UnsupportedOperators
-
 
 def _probabilities(q: Tensor, k: Tensor, causal: bool, scale: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Visible positions [T, S], scores, row maxima and row sums of exponentials of [B, T, S] attention."""
@@ -77,7 +75,7 @@ attention.register_autograd(_backward, setup_context=_setup_context)
 class AttentionCapture(TorchFunctionMode):
     """While active, `F.scaled_dot_product_attention` is traced as `repops::attention`.
 
-    Raises UnsupportedOperators for masks other than causal, dropout and grouped queries: write those out in the step.
+    With a mask, dropout or grouped queries, which the group does not have, it is written out with matmul and softmax.
     """
 
     def __torch_function__(
@@ -102,21 +100,33 @@ def _captured(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    for unsupported, name in (
-        (attn_mask is not None, "attn_mask"),
-        (dropout_p != 0.0, "dropout_p"),
-        (
-            query.shape[:-2] != key.shape[:-2] or key.shape[:-2] != value.shape[:-2] or enable_gqa,
-            "unequal batch or heads",
-        ),
-        (query.dtype != torch.float32 or key.dtype != torch.float32 or value.dtype != torch.float32, "dtype"),
-    ):
-        if unsupported:
-            raise UnsupportedOperators(
-                [f"scaled_dot_product_attention with {name}"], cure="Write it with matmul and softmax, or without this"
-            )
     scale = 1 / sqrt(query.shape[-1]) if scale is None else scale
+    batches = {x.shape[:-2] for x in (query, key, value)}
+    if (
+        attn_mask is not None
+        or dropout_p
+        or len(batches) > 1
+        or {x.dtype for x in (query, key, value)} != {torch.float32}
+    ):
+        return _written_out(query, key, value, attn_mask, dropout_p, is_causal, scale)
     heads = prod(query.shape[:-2])
     q, k, v = (x.reshape(heads, *x.shape[-2:]) for x in (query, key, value))
-    out = torch.ops.repops.attention(q, k, v, bool(is_causal), float(scale))
-    return out.reshape(*query.shape[:-1], value.shape[-1])  # type: ignore[no-any-return]
+    out: Tensor = torch.ops.repops.attention(q, k, v, bool(is_causal), float(scale))
+    return out.reshape(*query.shape[:-1], value.shape[-1])
+
+
+def _written_out(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, causal: bool, scale: float
+) -> Tensor:
+    """The definition in torch's documentation: rows without a visible key are zero."""
+    if (
+        key.shape[:-2] != query.shape[:-2] and key.dim() > 2
+    ):  # grouped queries: each key head serves several query heads
+        key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
+    scores = (query * scale) @ key.transpose(-2, -1)
+    if causal:
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, float("-inf")) if mask.dtype is torch.bool else scores + mask
+    weights: Tensor = torch.ops.aten._safe_softmax(scores, -1)
+    return F.dropout(weights, dropout) @ value if dropout else weights @ value

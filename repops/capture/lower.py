@@ -38,6 +38,7 @@ def lower(graph: GraphModule, slots: Sequence[tuple[str, DType, Shape]], batch: 
     the step took from outside its arguments.
     """
     _refuse_outside_tensors(graph)
+    _refuse_changed_arguments(graph, [name for name, _, _ in slots] + [tensor.name for tensor in batch])
     builder = Builder(slots, batch)
     lowering = _Lowering(builder, graph)
     values = [builder.state(i) for i in range(len(slots))] + [builder.batch(i) for i in range(len(batch))]
@@ -88,10 +89,8 @@ def _unsupported(problems: list[tuple[str, Node]]) -> UnsupportedOperators:
 
 
 def _place(node: Node) -> str:
-    """The innermost user line that made a node, if torch recorded one, else its name in the traced graph."""
-    lines = [line.strip() for line in (node.stack_trace or "").splitlines() if line.strip().startswith("File ")]
-    users = [line for line in lines if "/torch/" not in line]
-    return users[-1] if users else f"graph node {node.name}"
+    """The user's line that made a node, if it is known, else its name in the traced graph."""
+    return node.stack_trace or f"graph node {node.name}"
 
 
 def _refuse_outside_tensors(graph: GraphModule) -> None:
@@ -107,6 +106,15 @@ def _refuse_outside_tensors(graph: GraphModule) -> None:
             "step",
             "Pass them through state or batch",
         )
+
+
+def _refuse_changed_arguments(graph: GraphModule, names: Sequence[str]) -> None:
+    """A functional trace writes to its arguments only to give them back changed."""
+    arguments = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    writes = [node for node in graph.graph.nodes if _name(node) == "aten.copy_.default"]
+    changed = [name for name, node in zip(names, arguments, strict=True) if any(w.args[0] is node for w in writes)]
+    if changed:
+        raise CaptureError(f"it changes {', '.join(changed)} in place", "step", "Clone first, or return a new tensor")
 
 
 _BIRTHS = ("aten.lift_fresh_copy.default", "aten.lift_fresh.default")
@@ -359,6 +367,24 @@ class _Lowering:
         dim, index = dim % len(sizes), index % sizes[dim]
         dy = self.b.view(dy, (*sizes[:dim], 1, *sizes[dim + 1 :]))
         return self.slice_backward(dy, sizes, dim, index, index + 1, 1)
+
+    def slice_scatter(
+        self, x: Value, source: Value, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1
+    ) -> Value:
+        dim %= len(x.shape)
+        if step != 1:
+            raise Unsupported(f"step {step}")
+        begin = slice(start, end).indices(x.shape[dim])[0]
+        if self.b.is_zeros(x):
+            return self.slice_backward(source, x.shape, dim, begin, begin + source.shape[dim], 1)
+        after = begin + source.shape[dim]
+        parts = [self.slice(x, dim, 0, begin), self.b.cast(source, x.dtype), self.slice(x, dim, after, x.shape[dim])]
+        return self.cat([p for p in parts if p.shape[dim]], dim)
+
+    def select_scatter(self, x: Value, source: Value, dim: int, index: int) -> Value:
+        dim, index = dim % len(x.shape), index % x.shape[dim]
+        row = self.b.view(source, (*x.shape[:dim], 1, *x.shape[dim + 1 :]))
+        return self.slice_scatter(x, row, dim, index, index + 1)
 
     def pad(self, x: Value, pads: Sequence[int], value: float = 0) -> Value:
         if pattern(value, x.dtype) != 0:
@@ -674,6 +700,8 @@ _RULES: dict[str, Rule] = {
     "aten.select.int": _L.select,
     **{f"aten.split{n}": _L.split for n in (".Tensor", "_with_sizes.default")},
     "aten.unbind.int": _L.unbind,
+    "aten.slice_scatter.default": _L.slice_scatter,
+    "aten.select_scatter.default": _L.select_scatter,
     "aten.slice_backward.default": _L.slice_backward,
     "aten.select_backward.default": _L.select_backward,
     "aten.constant_pad_nd.default": _L.pad,

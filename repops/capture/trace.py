@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch._decomp import core_aten_decompositions
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.traceback import preserve_node_meta, set_stack_trace
+from torch.overrides import TorchFunctionMode
 
 from repops.capture.attention import AttentionCapture
 from repops.errors import CaptureError
@@ -38,6 +42,10 @@ _KEPT = [
 ]
 
 
+# Files that are never the user's line of an operator.
+_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+
+
 def decompositions() -> dict[Any, Callable[..., Any]]:
     """Core ATen decompositions without the operators that are lowered as they stand."""
     packets = [getattr(torch.ops.aten, name) for name in _KEPT]
@@ -59,11 +67,29 @@ def trace(step: Step, state: dict[str, Tensor], batch: dict[str, Tensor]) -> Gra
         return tuple(_returned(result, state))
 
     arguments = [*state.values(), *batch.values()]
-    with AttentionCapture():
-        first = _make(flat, arguments)
-    second = _make(torch.func.functionalize(first, remove="mutations"), arguments)
+    with preserve_node_meta():
+        with AttentionCapture(), _Places():
+            first = _make(flat, arguments)
+        second = _make(torch.func.functionalize(Interpreter(first).run, remove="mutations"), arguments)
     second.graph.eliminate_dead_code(is_impure_node=_is_impure)
     return second
+
+
+class _Places(TorchFunctionMode):
+    """Notes, for error messages, the user's line that each traced operator comes from (for a backward: the call)."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Iterable[type],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        frames = (frame for frame, _ in traceback.walk_stack(None))
+        users = (f for f in frames if not f.f_code.co_filename.startswith(_LIBRARIES))
+        if (frame := next(users, None)) is not None:
+            set_stack_trace([f"{Path(frame.f_code.co_filename).name} line {frame.f_lineno}"])
+        return func(*args, **(kwargs or {}))
 
 
 def _make(function: Callable[..., Any], arguments: Sequence[Tensor]) -> GraphModule:
