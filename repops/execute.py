@@ -230,8 +230,8 @@ def _check_donation(slots: Sequence[Slot], state: Tensors, arrays: Sequence[Arra
     for slot, array in zip(slots, arrays, strict=True):
         where = f"state tensor {slot.name}"
         given = state[slot.name]
-        own = isinstance(given, np.ndarray) and given is not array and not np.shares_memory(given, array)
-        if not array.flags.writeable or (own and array.size):
+        copied = isinstance(given, (np.ndarray, np.generic)) and not np.shares_memory(given, array)
+        if not array.flags.writeable or (copied and array.size):
             raise TensorError("cannot be updated in place", where, "Give a writable contiguous array, or donate=False")
         start = array.ctypes.data
         spans.append((start, start + array.nbytes, where))

@@ -246,6 +246,18 @@ class _Lowering:
     def relu(self, x: Value) -> Value:
         return self.unary("relu", x) if self.dtype is F32 else self.clamp(x, 0)
 
+    def leaky_relu(self, x: Value, slope: float = 0.01) -> Value:
+        return self.leaky_relu_backward(x, x, slope, False)
+
+    def leaky_relu_backward(self, dy: Value, x: Value, slope: float, _: bool) -> Value:
+        positive = self.b.pointwise("gt", x, self.b.scalar(0.0, F32), dtype=BOOL)
+        return self.b.pointwise("where", positive, dy, self.b.pointwise("mul", dy, self.b.scalar(slope, F32)))
+
+    def sign(self, x: Value) -> Value:
+        zero = self.b.scalar(0, x.dtype)
+        above, below = (self.b.pointwise(op, x, zero, dtype=BOOL) for op in ("gt", "lt"))
+        return self.b.pointwise("sub", self.b.cast(above, self.dtype), self.b.cast(below, self.dtype))
+
     def power(self, x: Value, exponent: float) -> Value:
         """Integer exponents by multiplication from the left, and the square roots."""
         x = self.operand(x, self.dtype)
@@ -440,6 +452,16 @@ class _Lowering:
         out = self.b.node("embedding", [table, index], x.dtype, (*index.shape, table.shape[1]))
         return self.b.view(out, self.shape)
 
+    def index_select(self, x: Value, dim: int, index: Value) -> Value:
+        if dim % max(1, len(x.shape)):
+            raise Unsupported(f"along axis {dim}")
+        return self.index(x, [index])
+
+    def index_add(self, x: Value, dim: int, index: Value, source: Value, *, alpha: float = 1) -> Value:
+        if dim % max(1, len(x.shape)) or alpha != 1:
+            raise Unsupported(f"along axis {dim}, alpha {alpha}")
+        return self.index_put(x, [index], source, True)
+
     def index_put(self, x: Value, indices: Sequence[Value | None], source: Value, accumulate: bool = False) -> Value:
         if not accumulate or x.dtype is not F32:
             raise Unsupported("without accumulate, or not f32")
@@ -479,6 +501,17 @@ class _Lowering:
         negative = self.b.reduce("amax", self.b.pointwise("neg", self._float(x)), _axes(x, dims))
         return self.b.view(self.b.pointwise("neg", negative), self.shape)
 
+    def var(
+        self, x: Value, dims: Sequence[int] | None = None, *, correction: float | None = None, keepdim: bool = False
+    ) -> Value:
+        axes = _axes(x, dims)
+        kept = [a for a in range(len(x.shape)) if a not in axes]
+        n = prod(x.shape[a] for a in axes)
+        rows = self.b.view(self.b.plain(self.b.permute(self._float(x), [*kept, *axes])), (x.count // max(n, 1), n))
+        mean = self._over(self.b.fold("sum", [rows], 1), n)
+        ssq = self.b.fold("sum_sq_centered", [rows, mean], 1)
+        return self.b.view(self._over(ssq, n - (1 if correction is None else correction)), self.shape)
+
     def any(self, x: Value, dims: int | Sequence[int] | None = None, keepdim: bool = False) -> Value:
         count = self.b.reduce("sum", self.b.cast(x, BOOL), _axes(x, dims))
         return self.b.view(self.b.pointwise("ne", count, self.b.scalar(0, I64), dtype=BOOL), self.shape)
@@ -488,7 +521,7 @@ class _Lowering:
             raise Unsupported(f"of {x.dtype.text}")
         return x
 
-    def _over(self, x: Value, count: int) -> Value:
+    def _over(self, x: Value, count: float) -> Value:
         """x / count."""
         return self.b.pointwise("div", x, self.b.scalar(count, F32))
 
@@ -649,6 +682,10 @@ _RULES: dict[str, Rule] = {
     "aten.clamp_min.default": _L.clamp,
     "aten.clamp_max.default": _L.clamp_max,
     "aten.pow.Tensor_Scalar": _L.power,
+    "aten.leaky_relu.default": _L.leaky_relu,
+    "aten.leaky_relu_backward.default": _L.leaky_relu_backward,
+    "aten.sign.default": _L.sign,
+    "aten.sgn.default": _L.sign,
     "aten.gelu.default": _L.gelu,
     "aten.gelu_backward.default": _L.gelu_backward,
     "aten.threshold_backward.default": _L.threshold_backward,
@@ -712,6 +749,9 @@ _RULES: dict[str, Rule] = {
     "aten.embedding_dense_backward.default": _L.embedding_backward,
     "aten.index.Tensor": _L.index,
     "aten.index_put.default": _L.index_put,
+    "aten.index_select.default": _L.index_select,
+    "aten.index_add.default": _L.index_add,
+    "aten.var.correction": _L.var,
     "aten.sum.dim_IntList": _L.sum,
     "aten.sum.default": _L.sum,
     "aten.mean.dim": _L.mean,

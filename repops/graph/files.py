@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -30,6 +31,11 @@ CONSTANTS_FILE = "constants.safetensors"
 FORMAT, VERSION = "verde-program", 1
 MAX_GRAPH_BYTES = 2**28
 
+MAX_DEPTH = 8  # a program has 6
+
+# A string of JSON; one without an end goes on to the end of the text.
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_OPENING, _CLOSING = (np.frombuffer(b, np.uint8) for b in (b"[{", b"]}"))
 _INTEGER_DIGITS = 20  # 2^64 - 1 has 20
 # safetensors has its own names: one set when it writes, another in the file.
 _WRITTEN_NAMES = {
@@ -119,6 +125,11 @@ def canonical_json(document: object) -> bytes:
 
 def parse_json(raw: bytes, where: str) -> object:
     """Parses untrusted canonical JSON of dicts, lists, strings, integers. Raises ProgramError, never anything else."""
+    # The parser recurses on the C stack, whose end is not an exception everywhere.
+    brackets = np.frombuffer(_STRING.sub(b"", raw), np.uint8)
+    depth = np.cumsum(np.isin(brackets, _OPENING).astype(np.int32) - np.isin(brackets, _CLOSING))
+    if depth.size and int(depth.max()) > MAX_DEPTH:
+        raise ProgramError("is nested too deeply", where, "Write programs with Program.save")
     try:
         document = json.loads(
             raw.decode("utf-8"),
@@ -131,8 +142,6 @@ def parse_json(raw: bytes, where: str) -> object:
             raise _BadJson("is not in canonical form")
     except UnicodeError:
         raise ProgramError("is not UTF-8 text", where, "Get the file again") from None
-    except RecursionError:
-        raise ProgramError("is nested too deeply", where, "Write programs with Program.save") from None
     except json.JSONDecodeError as error:
         what = f"is not JSON ({error.msg} at byte {error.pos})"
         raise ProgramError(what, where, "The file is truncated or damaged: get it again") from None
@@ -306,18 +315,20 @@ def _read(file: Path, limit: int) -> bytes:
         raise ProgramError(
             f"cannot be read ({error.strerror})", str(file), "A program needs it as a plain file"
         ) from None
-    with os.fdopen(descriptor, "rb") as stream:
-        status = os.fstat(stream.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ProgramError("is not a plain file", str(file), "A program needs it as a plain file")
         if status.st_size > limit:
             raise ProgramError(f"has {status.st_size} bytes", str(file), f"At most {limit} are right here")
-        try:
-            raw = stream.read(limit + 1)
-        except OSError as error:
-            raise ProgramError(f"cannot be read ({error.strerror})", str(file), "Get it again") from None
-    if len(raw) > limit:
-        raise ProgramError("grew while it was read", str(file), "Get it again")
+        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+            raw = stream.read(status.st_size + 1)
+    except OSError as error:
+        raise ProgramError(f"cannot be read ({error.strerror})", str(file), "Get it again") from None
+    finally:
+        os.close(descriptor)
+    if len(raw) != status.st_size:
+        raise ProgramError("changed while it was read", str(file), "Get it again")
     return raw
 
 
