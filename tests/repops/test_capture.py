@@ -197,7 +197,7 @@ def test_gradients(case: str) -> None:
     try:
         program = capture(step, state, batch)
     except UnsupportedOperators as refused:
-        assert case == "assignment" and "new_empty_strided" in str(refused)
+        assert {"assignment": "new_empty_strided", "gather": "scatter_add"}[case] in str(refused)
         return
     assert program.nodes
 
