@@ -12,9 +12,12 @@ DEFAULT_CHEAT = "flip-bit"
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """providers: 2 to 16, the liars among them. cheat: a name of `node.adversaries.CHEATS`, or "none". threads: None
-    means all cores. cheat_step, cheat_node: where flip-bit flips; None: by seed. one_transaction: levels are settled with
-    one proof from the other side's served tree, instead of move by move."""
+    """The options of `verde demo`.
+
+    providers: 2 to 16, the liars among them. cheat: a name of `node.adversaries.CHEATS`, or "none". threads: None means
+    all cores. cheat_step, cheat_node: where flip-bit flips; None: by seed. one_transaction: levels are settled with one
+    proof from the other side's served tree, instead of move by move.
+    """
 
     providers: int = 3
     cheat: str = DEFAULT_CHEAT
