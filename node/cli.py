@@ -27,6 +27,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 program_app = typer.Typer(help="Programs: captured training steps.", no_args_is_help=True)
 app.add_typer(program_app, name="program")
