@@ -1,4 +1,4 @@
-"""`verde demo`, shortened: every kind of cheating ends with the honest root, from the same command line that users have."""
+"""`verde demo`, shortened: every kind of cheating ends with the honest root."""
 
 from __future__ import annotations
 

@@ -18,7 +18,12 @@ from repops.graph.ir import BatchTensor, Constant, Input, Node, Program, Ref, Sl
 def program(tmp_path: Path) -> Path:
     """A saved program: y = x + c, a counter that does not change."""
     node = Node(
-        "add", (), (), (Input(Ref.state(0), DType.F32, (2, 3)), Input(Ref.constant(0), DType.F32, (3,))), DType.F32, (2, 3)
+        "add",
+        (),
+        (),
+        (Input(Ref.state(0), DType.F32, (2, 3)), Input(Ref.constant(0), DType.F32, (3,))),
+        DType.F32,
+        (2, 3),
     )
     built = Program(
         slots=(Slot("x", DType.F32, (2, 3), Ref.node(0)), Slot("count", DType.I64, (), Ref.state(1))),
