@@ -1,6 +1,6 @@
 """Golden hashes of operator outputs: the same on every processor, build and version.
 
-The data comes from a generator written here, so that no library can change it. `python tests/repops/kernel_vectors.py` writes
+The data comes from a generator written here, so that no library can change it. Run as a program, this module writes
 tests/vectors/kernels.json from the scalar reference. A hash that changes is a new profile.
 """
 
