@@ -38,17 +38,24 @@ class WalkStep:
 class Executor:
     """Runs one program. threads: how many a kernel may use. isa: a name of `_kernels.isas()`, None for the best.
 
-    memory_limit: bytes that node outputs may need at once, default the machine's memory.
+    memory_limit: bytes that node outputs may need at once, default the machine's memory. fuse: let `run` use the fused
+    kernels of groups of nodes, which give the same bits.
     Raises ProgramError if the program is not well formed or needs more memory, TensorError for an unknown isa.
     """
 
     def __init__(
-        self, program: Program, threads: int = 1, isa: str | None = None, memory_limit: int | None = None
+        self,
+        program: Program,
+        threads: int = 1,
+        isa: str | None = None,
+        memory_limit: int | None = None,
+        *,
+        fuse: bool = True,
     ) -> None:
         self.program = program.check()
         self.threads = max(1, threads)
         self.isa = checked_isa(isa)
-        layout = Compiler(program)
+        layout = Compiler(program, fused_kernels(self.isa) if fuse else ())
         limit = memory_limit or _machine_memory()
         if layout.arena_bytes > limit:
             raise ProgramError(
@@ -179,6 +186,12 @@ def checked_isa(isa: str | None) -> str | None:
     if isa is not None and isa not in _kernels.isas():
         raise TensorError(f"this machine has no {isa!r}", "isa", f"It has {', '.join(_kernels.isas())}")
     return isa
+
+
+def fused_kernels(isa: str | None) -> list[str]:
+    """The fused kernels of an instruction set (None: of the one that is used by default)."""
+    names: list[str] = _kernels.fused(isa or os.environ.get("REPOPS_ISA") or _kernels.isas()[0])
+    return names
 
 
 def checked_tensors(wanted: Sequence[Slot | BatchTensor], given: Tensors, what: str) -> list[Array]:

@@ -8,12 +8,13 @@ state's own buffers may be given for the new state (donation): nothing writes a 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from repops import _kernels
 from repops.dtypes import DType
-from repops.graph.ir import Node, Program, Ref, RefKind, Shape, element_count
+from repops.fuse import Group, find_groups
+from repops.graph.ir import Input, Node, Program, Ref, RefKind, Shape, element_count
 from repops.ops.table import OPERATORS
 
 _ARENA, _NEW_STATE = 3, 4
@@ -57,21 +58,37 @@ class _Arena:
             self._free[i - 1 : i + 1] = [(self._free[i - 1][0], self._free[i][1])]
 
 
-class Compiler:
-    """Lays out one checked program: `calls`, `arena_bytes`, `written` (the slots that a call writes)."""
+@dataclass(frozen=True, slots=True)
+class _Unit:
+    """What one call computes: a node, or a group of nodes at once."""
 
-    def __init__(self, program: Program) -> None:
+    op: str
+    params: tuple[int, ...]
+    literals: tuple[int, ...]
+    inputs: tuple[Input, ...]
+    outputs: tuple[int, ...]
+    in_place: bool
+
+
+class Compiler:
+    """Lays out one checked program: `calls`, `arena_bytes`, `written` (the slots that a call writes).
+
+    fused: names of the fused kernels that may be used.
+    """
+
+    def __init__(self, program: Program, fused: Iterable[str] = ()) -> None:
         self.program = program
         self.calls: list[KernelCall] = []
         self.written: set[int] = set()
-        self._last = last_uses(program)
+        self._units = _units(program, find_groups(program, fused))
+        self._last = self._last_readers()
         self._arena = _Arena()
         self._places: dict[Ref, tuple[int, int]] = {}
         self._aside: dict[Ref, int] = {}
         self._targets = self._find_targets()
         self._copy_early()
-        for index, node in enumerate(program.nodes):
-            self._compile(index, node)
+        for position, unit in enumerate(self._units):
+            self._compile(position, unit)
         self._copy_late()
 
     @property
@@ -83,57 +100,59 @@ class Compiler:
         """The plan for an instruction set."""
         return _kernels.Plan(self.calls, self.arena_bytes, isa)
 
+    def _last_readers(self) -> dict[Ref, int]:
+        """For each ref the last unit that reads it; the number of units if a slot is updated from it."""
+        last = {item.ref: position for position, unit in enumerate(self._units) for item in unit.inputs}
+        updates = (slot.update for slot in self.program.slots)
+        return last | {ref: len(self._units) for ref in updates if ref.kind is RefKind.NODE}
+
     def _find_targets(self) -> dict[int, int]:
         """Node index -> slot, for updates that may be written while they are computed, even over the old value."""
+        positions = {index: position for position, unit in enumerate(self._units) for index in unit.outputs}
         targets: dict[int, int] = {}
         for i, slot in enumerate(self.program.slots):
             if slot.update.kind is not RefKind.NODE or slot.update.index in targets:
                 continue
             index, old = slot.update.index, Ref.state(i)
-            node, last = self.program.nodes[index], self._last.get(old, -1)
-            over = OPERATORS[node.op].in_place and all(
-                x.dtype is node.dtype and element_count(x.shape) == element_count(node.shape)
-                for x in node.inputs
-                if x.ref == old
-            )
-            if last < index or (last == index and over):
+            node, unit = self.program.nodes[index], self._units[positions[index]]
+            last = self._last.get(old, -1)
+            over = unit.in_place and all(_alike(x, node) for x in unit.inputs if x.ref == old)
+            if last < positions[index] or (last == positions[index] and over):
                 targets[index] = i
         return targets
 
-    def _compile(self, index: int, node: Node) -> None:
-        inputs = [self._operand(x.ref, x.dtype, x.shape) for x in node.inputs]
-        ref = Ref.node(index)
-        if index in self._targets:
-            self._places[ref] = (_NEW_STATE, self._targets[index])
-            self.written.add(self._targets[index])
-        else:
-            self._places[ref] = (_ARENA, self._taken_over(index, node))
-        output = self._operand(ref, node.dtype, node.shape)
-        in_place = OPERATORS[node.op].in_place
-        self.calls.append((node.op, list(node.params), list(node.literals), inputs, [output], in_place))
-        self._free_dead(index, {x.ref for x in node.inputs} | {ref}, ref)
+    def _compile(self, position: int, unit: _Unit) -> None:
+        inputs = [self._operand(x.ref, x.dtype, x.shape) for x in unit.inputs]
+        outputs = []
+        for index in unit.outputs:
+            node = self.program.nodes[index]
+            if index in self._targets:
+                self._places[Ref.node(index)] = (_NEW_STATE, self._targets[index])
+                self.written.add(self._targets[index])
+            else:
+                self._places[Ref.node(index)] = (_ARENA, self._taken_over(position, unit, node))
+            outputs.append(self._operand(Ref.node(index), node.dtype, node.shape))
+        self.calls.append((unit.op, list(unit.params), list(unit.literals), inputs, outputs, unit.in_place))
+        self._free_dead(position, unit)
 
-    def _taken_over(self, index: int, node: Node) -> int:
-        """The arena offset of the output: an input's, if that dies here and the operator allows it, else a free one."""
-        if OPERATORS[node.op].in_place:
-            for x in node.inputs:
-                if (
-                    self._places.get(x.ref, (None, 0))[0] == _ARENA
-                    and self._last[x.ref] == index
-                    and x.dtype is node.dtype
-                    and element_count(x.shape) == element_count(node.shape)
-                ):
-                    return self._places[x.ref][1]
+    def _taken_over(self, position: int, unit: _Unit, node: Node) -> int:
+        """The arena offset of an output: an input's, if that dies here and the operator allows it, else a free one."""
+        if unit.in_place:
+            for x in unit.inputs:
+                place = self._places.get(x.ref)
+                if place is not None and place[0] == _ARENA and self._last[x.ref] == position and _alike(x, node):
+                    return place[1]
         return self._arena.take(_rounded(node.dtype, node.shape))
 
-    def _free_dead(self, index: int, refs: Iterable[Ref], output: Ref) -> None:
-        kept = self._places[output] if self._last.get(output, -1) > index else None
+    def _free_dead(self, position: int, unit: _Unit) -> None:
+        outputs = [Ref.node(index) for index in unit.outputs]
+        kept = {self._places[ref] for ref in outputs if self._last.get(ref, -1) > position}
         freed: dict[int, int] = {}
-        for ref in refs:
+        for ref in (*(x.ref for x in unit.inputs), *outputs):
             place = self._places.get(ref)
-            if place is not None and place[0] == _ARENA and self._last.get(ref, -1) <= index:
+            if place is not None and place[0] == _ARENA and self._last.get(ref, -1) <= position:
                 del self._places[ref]
-                if place != kept:
+                if place not in kept:
                     freed[place[1]] = _rounded(*self.program.referent(ref))
         for start, length in freed.items():
             self._arena.give(start, length)
@@ -167,6 +186,26 @@ class Compiler:
     def _operand(self, ref: Ref, dtype: DType, shape: Shape) -> Operand:
         place, index = self._places.get(ref, (int(ref.kind), ref.index))
         return (place, index, int(dtype), list(shape))
+
+
+def _units(program: Program, groups: Sequence[Group]) -> list[_Unit]:
+    """The program's calls in order: each group in the place of its last node, the other nodes as they stand."""
+    grouped = {index for group in groups for index in group.nodes}
+    by_last = {group.last: group for group in groups}
+    units = []
+    for index, node in enumerate(program.nodes):
+        if index in by_last:
+            g = by_last[index]
+            units.append(_Unit(g.name, g.params, g.literals, g.inputs, g.outputs, False))
+        elif index not in grouped:
+            in_place = OPERATORS[node.op].in_place
+            units.append(_Unit(node.op, node.params, node.literals, node.inputs, (index,), in_place))
+    return units
+
+
+def _alike(item: Input, node: Node) -> bool:
+    """Whether an input has as many bytes as a node's output, and the same dtype."""
+    return item.dtype is node.dtype and element_count(item.shape) == element_count(node.shape)
 
 
 def last_uses(program: Program) -> dict[Ref, int]:

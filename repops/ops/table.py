@@ -29,7 +29,8 @@ class Operator:
 
     rule: raises RuleViolation for a node that does not fit. twin: the same mathematics in float64. in_place: the output
     may take the memory of an input of the same dtype and element count, because an element depends on the elements of
-    the same index only. vm_height: height of the tree over the RepVM states of one element.
+    the same index only. fused: the fused kernel of the groups that end in this operator (`repops.fuse`), "" if there is
+    none. vm_height: height of the tree over the RepVM states of one element.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Operator:
     twin: Twin
     version: int = 1
     in_place: bool = False
+    fused: str = ""
     vm_height: int = VM_HEIGHT
 
     @cached_property
@@ -45,10 +47,22 @@ class Operator:
         return keccak(text=f"RO-1/{self.name}/{self.version}")
 
 
+# The last operator of each group that a fused kernel computes.
+_FUSED = {
+    "softmax": "softmax_forward",
+    "log_softmax": "log_softmax_forward",
+    "layer_norm": "layer_norm_forward",
+    "layer_norm_grad": "layer_norm_backward",
+    "attention_out": "attention_forward",
+    "attention_dk": "attention_backward",
+}
+
+
 def _rows(rule: Rule, version: int = 1, **by_name: Callable[..., Array]) -> list[Operator]:
     """Pointwise operators with one rule; each name with its function in float64."""
     return [
-        Operator(name, rule, twins.pointwise(function), version, in_place=True) for name, function in by_name.items()
+        Operator(name, rule, twins.pointwise(function), version, in_place=True, fused=_FUSED.get(name, ""))
+        for name, function in by_name.items()
     ]
 
 
@@ -59,7 +73,7 @@ def _sums(arity: int, **by_name: Callable[..., Array]) -> list[Operator]:
 
 def _attention(**by_name: Twin) -> list[Operator]:
     names = {f"attention_{name}": twin for name, twin in by_name.items()}
-    return [Operator(name, rules.attention(name), twin) for name, twin in names.items()]
+    return [Operator(n, rules.attention(n), twin, fused=_FUSED.get(n, "")) for n, twin in names.items()]
 
 
 _POINTWISE = rules.pointwise

@@ -15,7 +15,8 @@ from programs import F32, MODELS, captured, read, sgd_program, sgd_tensors
 import repops
 from repops import _kernels, commit
 from repops.errors import ProgramError, TensorError
-from repops.execute import as_array, checked_isa
+from repops.execute import as_array, checked_isa, fused_kernels
+from repops.fuse import find_groups
 from repops.graph.ir import BatchTensor, Node, Program, Ref, Slot
 from repops.ops.table import OPERATORS
 from repops.plan import Compiler
@@ -59,6 +60,8 @@ def test_plan_walk_donation_and_instruction_sets_agree(model: str) -> None:
         executor = repops.Executor(program, threads=threads, isa=isa)
         for _ in range(2):
             assert bits(executor.run(state, batch)) == bits(expected)
+        unfused = repops.Executor(program, threads=threads, isa=isa, fuse=False)
+        assert bits(unfused.run(state, batch)) == bits(expected), "fused == unfused"
         assert bits(walked(program, state, batch, isa=isa, threads=threads)) == bits(expected)
     assert bits(state) == before, "a run leaves its inputs alone"
     own = {name: array.copy() for name, array in state.items()}
@@ -84,6 +87,36 @@ def test_the_arena_is_reused(model: str) -> None:
     outputs = sum(int(np.prod(n.shape)) * n.dtype.itemsize for n in program.nodes)
     assert layout.arena_bytes < outputs / 2
     assert layout.written == {i for i, s in enumerate(program.slots) if s.update != Ref.state(i)}
+
+
+VECTOR_ISAS = [isa for isa in _kernels.isas() if isa != "scalar"]
+
+
+@pytest.mark.parametrize("isa", VECTOR_ISAS)
+def test_groups_are_fused_and_their_inside_is_never_stored(isa: str) -> None:
+    program = captured("causal-sgd")[0]
+    fused, plain = Compiler(program, fused_kernels(isa)), Compiler(program)
+    names = [call[0] for call in fused.calls]
+    for name, count in (("layer_norm_forward", 3), ("layer_norm_backward", 3), ("log_softmax_forward", 1)):
+        assert names.count(name) == count
+    assert names.count("attention_forward") == names.count("attention_backward") == 1
+    assert not [n for n in names if n in OPERATORS and (n.startswith("attention_") or OPERATORS[n].fused)]
+    assert len(fused.calls) < len(plain.calls)
+
+
+@pytest.mark.parametrize("isa", VECTOR_ISAS)
+def test_the_table_lists_the_fused_kernels(isa: str) -> None:
+    assert {o.fused for o in OPERATORS.values() if o.fused} == set(_kernels.fused(isa))
+
+
+def test_a_group_whose_inside_is_read_elsewhere_is_not_fused() -> None:
+    program = captured("causal-sgd")[0]
+    scores = next(i for i, n in enumerate(program.nodes) if n.op == "attention_scores")
+    slot = Slot("scores", F32, program.nodes[scores].shape, Ref.node(scores))
+    seen = replace(program, slots=(*program.slots, slot)).check()
+    kernels = ["attention_forward", "attention_backward", "layer_norm_forward"]
+    assert {g.name for g in find_groups(seen, kernels)} == {"attention_backward", "layer_norm_forward"}
+    assert find_groups(program, ["attention_forward"]) == [], "the backward nodes read the scores"
 
 
 def test_trace_is_the_roots_of_every_output_and_ends_in_the_state_root() -> None:

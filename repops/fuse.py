@@ -1,0 +1,222 @@
+"""Finds the groups of nodes that one fused kernel computes at once, with the nodes' own bits.
+
+A group is found from its last operator (`Operator.fused` in the table). Its inside is never stored, so nobody outside
+may read it; its call stands where its last node stood, so nobody may read an output before that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from repops.graph.ir import Input, Node, Program, RefKind, element_count
+from repops.ops.table import OPERATORS
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One fused call: its kernel, the nodes it replaces, what it reads, the nodes whose outputs it writes."""
+
+    name: str
+    nodes: frozenset[int]
+    inputs: tuple[Input, ...]
+    outputs: tuple[int, ...]
+    params: tuple[int, ...] = ()
+    literals: tuple[int, ...] = ()
+
+    @property
+    def last(self) -> int:
+        """The node in whose place the call stands."""
+        return max(self.nodes)
+
+
+def find_groups(program: Program, available: Iterable[str]) -> list[Group]:
+    """The groups of a checked program for which there is a kernel, none with a node of its own in another."""
+    kernels = set(available)
+    graph = _Graph(program)
+    found: list[Group] = []
+    for index, node in enumerate(program.nodes):
+        name = OPERATORS[node.op].fused
+        group = _MATCHERS[name](graph, index) if name in kernels else None
+        if group is not None and graph.nobody_reads_early(group):
+            found.append(group)
+    # A group may go only if what is inside it is read inside groups alone; giving one up may take others along.
+    while True:
+        inside = frozenset().union(*(g.nodes for g in found)) if found else frozenset()
+        kept = [g for g in found if all(graph.readers(i) <= inside for i in g.nodes - set(g.outputs))]
+        if len(kept) == len(found):
+            return found
+        found = kept
+
+
+class _Graph:
+    """Who reads which node."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self._readers: dict[int, set[int]] = {}
+        for index, node in enumerate(program.nodes):
+            for item in node.inputs:
+                if item.ref.kind is RefKind.NODE:
+                    self._readers.setdefault(item.ref.index, set()).add(index)
+        for slot in program.slots:
+            if slot.update.kind is RefKind.NODE:
+                self._readers.setdefault(slot.update.index, set()).add(len(program.nodes))
+
+    def readers(self, index: int) -> set[int]:
+        """The nodes that read a node; the number of nodes stands for the new state."""
+        return self._readers.get(index, set())
+
+    def nobody_reads_early(self, group: Group) -> bool:
+        """Whether every reader of an output that is outside the group comes after the group's last node."""
+        return all(reader > group.last for i in group.outputs for reader in self.readers(i) - group.nodes)
+
+    def node(self, item: Input, op: str) -> tuple[int, Node] | None:
+        """The node that an input refers to, if it is of this operator."""
+        if item.ref.kind is RefKind.NODE and self.program.nodes[item.ref.index].op == op:
+            return item.ref.index, self.program.nodes[item.ref.index]
+        return None
+
+    def over_rows(self, item: Input, op: str, length: int) -> tuple[int, Node] | None:
+        """The reduction, in one link, of rows of this length, which are its inputs' last axis."""
+        found = self.node(item, op)
+        if found is None:
+            return None
+        node = found[1]
+        rank = len(node.shape)
+        whole = node.params == (1, rank - 1, 0, length) and node.inputs[0].shape[-1:] == (length,)
+        return found if whole and len(node.inputs[0].shape) == rank else None
+
+    def divided(self, item: Input, count: int) -> tuple[int, Node] | None:
+        """div by a fill of a number, whose pattern is given."""
+        found = self.node(item, "div")
+        if found is None:
+            return None
+        fill = self.node(found[1].inputs[1], "fill")
+        return found if fill is not None and fill[1].literals == (count,) else None
+
+
+def _one_per_row(item: Input, rows: int) -> bool:
+    return item.shape == (rows, 1) or (rows == 1 and element_count(item.shape) == 1)
+
+
+def _is_rows(item: Input, rows: int, length: int) -> bool:
+    return item.shape == (rows, length) or (rows == 1 and item.shape == (length,))
+
+
+def _layer_norm_forward(graph: _Graph, index: int) -> Group | None:
+    """sum, div, sum_sq_centered, rstd, layer_norm -> out, mean, rstd."""
+    x, mean_in, rstd_in, w, b = graph.program.nodes[index].inputs
+    length = element_count(w.shape)
+    rows = element_count(x.shape) // max(length, 1)
+    rstd = graph.node(rstd_in, "rstd")
+    if rstd is None or not length or w.shape != (length,) or b.shape != (length,) or not _is_rows(x, rows, length):
+        return None
+    mean = graph.divided(mean_in, rstd[1].literals[0])
+    ssq = graph.over_rows(rstd[1].inputs[0], "sum_sq_centered", length)
+    total = graph.over_rows(mean[1].inputs[0], "sum", length) if mean else None
+    if mean is None or ssq is None or total is None:
+        return None
+    same = ssq[1].inputs[0].ref == total[1].inputs[0].ref == x.ref and ssq[1].inputs[1].ref == mean_in.ref
+    if not same or not _one_per_row(mean_in, rows) or not _one_per_row(rstd_in, rows):
+        return None
+    nodes = frozenset({index, mean[0], rstd[0], ssq[0], total[0]})
+    return Group("layer_norm_forward", nodes, (x, w, b), (index, mean[0], rstd[0]), literals=rstd[1].literals)
+
+
+def _layer_norm_backward(graph: _Graph, index: int) -> Group | None:
+    """c1 and c2 with their sums, mul(dy, w), layer_norm_grad -> dx."""
+    dy, x, mean, rstd, w, c1_in, c2_in = graph.program.nodes[index].inputs
+    length = element_count(w.shape)
+    rows = element_count(x.shape) // max(length, 1)
+    c1, c2 = graph.node(c1_in, "div"), graph.node(c2_in, "div")
+    if c1 is None or c2 is None or not length or w.shape != (length,):
+        return None
+    fill = graph.node(c1[1].inputs[1], "fill")
+    dot = graph.over_rows(c1[1].inputs[0], "sum_mul", length)
+    normalized = graph.over_rows(c2[1].inputs[0], "sum_mul_normalized", length)
+    product = graph.node(normalized[1].inputs[0], "mul") if normalized else None
+    if fill is None or dot is None or normalized is None or product is None:
+        return None
+    if graph.divided(c2_in, fill[1].literals[0]) is None:
+        return None
+    refs = [i.ref for i in normalized[1].inputs[1:]]
+    same = refs == [x.ref, mean.ref, rstd.ref] and [i.ref for i in dot[1].inputs] == [dy.ref, w.ref]
+    same = same and [i.ref for i in product[1].inputs] == [dy.ref, w.ref] and product[1].inputs[1].shape == (length,)
+    rowwise = all(_one_per_row(i, rows) for i in (mean, rstd, c1_in, c2_in))
+    if not (same and rowwise and _is_rows(x, rows, length) and _is_rows(dy, rows, length)):
+        return None
+    nodes = frozenset({index, c1[0], c2[0], dot[0], normalized[0], product[0]})
+    return Group("layer_norm_backward", nodes, (dy, x, mean, rstd, w), (index,), literals=fill[1].literals)
+
+
+def _softmax(name: str) -> Callable[[_Graph, int], Group | None]:
+    """amax, sum_exp, softmax or log_softmax -> out, max, sum."""
+
+    def match(graph: _Graph, index: int) -> Group | None:
+        x, m_in, s_in = graph.program.nodes[index].inputs
+        length = x.shape[-1] if x.shape else 0
+        rows = element_count(x.shape) // max(length, 1)
+        m, s = graph.over_rows(m_in, "amax", length), graph.over_rows(s_in, "sum_exp", length)
+        if not length or m is None or s is None or not _is_rows(x, rows, length):
+            return None
+        same = m[1].inputs[0].ref == s[1].inputs[0].ref == x.ref and s[1].inputs[1].ref == m_in.ref
+        if not same or not _one_per_row(m_in, rows) or not _one_per_row(s_in, rows):
+            return None
+        return Group(name, frozenset({index, m[0], s[0]}), (x,), (index, m[0], s[0]))
+
+    return match
+
+
+def _attention_forward(graph: _Graph, index: int) -> Group | None:
+    """attention_scores, attention_max, attention_sum, attention_out -> out, max, sum."""
+    node = graph.program.nodes[index]
+    s_in, m_in, l_in, v = node.inputs
+    s, m, total = (
+        graph.node(item, f"attention_{kind}") for item, kind in ((s_in, "scores"), (m_in, "max"), (l_in, "sum"))
+    )
+    if s is None or m is None or total is None:
+        return None
+    read = [i.ref for i in (*m[1].inputs, *total[1].inputs)]
+    if read != [s_in.ref, s_in.ref, m_in.ref] or {s[1].params, m[1].params, total[1].params} != {node.params}:
+        return None
+    nodes = frozenset({index, s[0], m[0], total[0]})
+    inputs = (*s[1].inputs, v)
+    return Group("attention_forward", nodes, inputs, (index, m[0], total[0]), node.params, s[1].literals)
+
+
+def _attention_backward(graph: _Graph, index: int) -> Group | None:
+    """attention_dv, _dp, _ds, _dq, _dk -> dq, dk, dv; the scores are computed again."""
+    dk = graph.program.nodes[index]
+    ds_in, q = dk.inputs
+    ds = graph.node(ds_in, "attention_ds")
+    if ds is None:
+        return None
+    s_in, m, total, dp_in, delta = ds[1].inputs
+    s, dp = graph.node(s_in, "attention_scores"), graph.node(dp_in, "attention_dp")
+    if s is None or dp is None:
+        return None
+    k, (do, v) = s[1].inputs[1], dp[1].inputs
+    nodes = graph.program.nodes
+    dq = [i for i in graph.readers(ds[0]) if i < len(nodes) and nodes[i].op == "attention_dq"]
+    dv = [i for i in graph.readers(s[0]) if i < len(nodes) and nodes[i].op == "attention_dv"]
+    dv = [i for i in dv if [x.ref for x in nodes[i].inputs] == [s_in.ref, m.ref, total.ref, do.ref]]
+    if len(dq) != 1 or len(dv) != 1 or nodes[dq[0]].inputs[1].ref != k.ref or s[1].inputs[0].ref != q.ref:
+        return None
+    members = [ds[1], dp[1], s[1], dk, nodes[dq[0]], nodes[dv[0]]]
+    scales = {n.literals for n in (s[1], dk, nodes[dq[0]])}
+    if len({n.params for n in members}) != 1 or len(scales) != 1:
+        return None
+    group = frozenset({index, ds[0], dp[0], dq[0], dv[0]})
+    inputs = (q, k, v, m, total, do, delta)
+    return Group("attention_backward", group, inputs, (dq[0], index, dv[0]), dk.params, dk.literals)
+
+
+_MATCHERS: dict[str, Callable[[_Graph, int], Group | None]] = {
+    "layer_norm_forward": _layer_norm_forward,
+    "layer_norm_backward": _layer_norm_backward,
+    "softmax_forward": _softmax("softmax_forward"),
+    "log_softmax_forward": _softmax("log_softmax_forward"),
+    "attention_forward": _attention_forward,
+    "attention_backward": _attention_backward,
+}
