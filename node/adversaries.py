@@ -400,8 +400,8 @@ CHEATS: Mapping[str, Cheat] = {
 
 
 class PatchedTree(Tree):
-    """A tree some of whose nodes are replaced: what stands above them is hashed anew, what stands below them does not
-    hash to them any more."""
+    """A tree some of whose nodes are replaced: what stands above them is hashed anew, what stands below them is noise
+    that does not hash to them."""
 
     __slots__ = ("_base", "_patches")
 
@@ -416,6 +416,8 @@ class PatchedTree(Tree):
             return patched
         if any(at < level and i >> level - at == index for at, i in self._patches):
             return hash_pair(self.node(level - 1, 2 * index), self.node(level - 1, 2 * index + 1))
+        if any(at > level and index >> at - level == i for at, i in self._patches):
+            return noise(f"below {level} {index}")
         return self._base.node(level, index)
 
 
