@@ -6,9 +6,10 @@
 
 One file for each contract, canonical JSON (UTF-8, keys sorted, no spaces, one newline at the end):
 
-    {"abi": [...], "bytecode": "0x...", "compiler": "0.8.37+commit...", "contractName": "Verde", "settings": {...}}
+    {"abi": [...], "bytecode": "0x...", "compiler": "0.8.37+commit...", "contractName": "...", "settings": {...}}
 
-`bytecode` is the creation code ("0x" for an interface). The build is reproducible: same sources, same compiler, same settings, same bytes.
+`bytecode` is the creation code ("0x" for an interface). The build is reproducible: same sources, same compiler and
+settings, same bytes.
 Needs node and `npm install` in the project's root; Python's standard library only.
 """
 
