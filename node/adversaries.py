@@ -20,7 +20,7 @@ from hexbytes import HexBytes
 
 from node.data import Array, DataSource, State
 from node.errors import MissingData, TxReverted
-from node.events import Revealed
+from node.events import Event, Revealed
 from node.fold import MatchState, TaskState
 from node.plan import Action, Chain, Commit, Reveal, seat_free
 from node.player import Link
@@ -290,10 +290,8 @@ class CopyCommitment(Provider):
         for task in self.state.tasks.values():
             self._copy(task)
 
-    def sync(self) -> None:
-        update = self.link.follower.tick()
-        self.state, self.now = update.state, update.head.timestamp
-        for event in update.events:
+    def heard(self, events: Sequence[Event]) -> None:
+        for event in events:
             if isinstance(event, Revealed):
                 sent = self.link.verde.rpc.w3.eth.get_transaction(HexBytes(event.meta.tx_hash))
                 types = ("uint256", "bytes32", "bytes32", "bytes32", "bytes32[]")

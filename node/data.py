@@ -59,23 +59,34 @@ class DataSource(Protocol):
         """The signed verdicts on a match that this actor has given."""
 
 
+@dataclass(frozen=True, order=True)
+class Embargo:
+    """When something may be served: once a finalized block has this time, or the latest block that one (seconds)."""
+
+    final: int = 0
+    latest: int = 0
+
+
+PUBLIC = Embargo()
+
+
 @dataclass(frozen=True)
 class _Entry:
-    """Something that is served, and the chain time in seconds from which on it is."""
+    """Something that is served, and from when on."""
 
     content: bytes
-    after: int
+    embargo: Embargo
 
 
 class MemoryStore:
     """A `DataSource` in memory: content-addressed and embargoed.
 
-    clock: the chain's time in seconds. What belongs to a claim is put with `after` = the commit deadline of its
-    task and is not served before that instant, so nobody can copy a claim and still commit to it. What is put twice
-    is served from the earlier of the two instants.
+    clock: the times of the finalized and of the latest block, in seconds. What belongs to a claim is not served before
+    nobody can commit to a copy of it any more (the commit deadline has passed in a finalized block, or even the
+    reveals are over). What is put twice is served from the earlier instant.
     """
 
-    def __init__(self, clock: Callable[[], int]) -> None:
+    def __init__(self, clock: Callable[[], tuple[int, int]]) -> None:
         self._clock = clock
         self._tensors: dict[tuple[bytes, int], _Entry] = {}
         self._leaves: dict[tuple[bytes, int], _Entry] = {}
@@ -93,32 +104,32 @@ class MemoryStore:
             self.put_tensor(constant.data)
         return program.root
 
-    def put_tensor(self, array: Array, after: int = 0, root: bytes | None = None) -> bytes:
+    def put_tensor(self, array: Array, embargo: Embargo = PUBLIC, root: bytes | None = None) -> bytes:
         """Serves a tensor. root: its root, if already known. Returns the root."""
         root = tensor_root(array) if root is None else root
         key = root, array.nbytes
         known = self._tensors.get(key)
         if known is None:
-            self._tensors[key] = _Entry(array.tobytes(), after)
-        elif after < known.after:
-            self._tensors[key] = _Entry(known.content, after)
+            self._tensors[key] = _Entry(array.tobytes(), embargo)
+        elif embargo < known.embargo:
+            self._tensors[key] = _Entry(known.content, embargo)
         return root
 
-    def put_tree(self, tree: Tree, after: int = 0) -> None:
+    def put_tree(self, tree: Tree, embargo: Embargo = PUBLIC) -> None:
         """Serves the leaves of a tree."""
         key = tree.root, tree.height
         known = self._leaves.get(key)
         if known is None:
             content = b"".join(tree.leaf(i) for i in range(tree.count))
-            self._leaves[key] = _Entry(content, after)
-        elif after < known.after:
-            self._leaves[key] = _Entry(known.content, after)
+            self._leaves[key] = _Entry(content, embargo)
+        elif embargo < known.embargo:
+            self._leaves[key] = _Entry(known.content, embargo)
 
-    def put_tensors(self, tensors: Mapping[str, Array], after: int = 0) -> bytes:
+    def put_tensors(self, tensors: Mapping[str, Array], embargo: Embargo = PUBLIC) -> bytes:
         """Serves a state or a batch: its tensors, in this order, and the tree over their roots. Returns the root."""
-        roots = [self.put_tensor(array, after) for array in tensors.values()]
+        roots = [self.put_tensor(array, embargo) for array in tensors.values()]
         tree = state_tree(roots)
-        self.put_tree(tree, after)
+        self.put_tree(tree, embargo)
         return tree.root
 
     def put_verdict(self, match: int, verdict: SignedVerdict) -> None:
@@ -147,7 +158,8 @@ class MemoryStore:
     def _serve(self, kind: str, entry: _Entry | None, root: bytes) -> bytes:
         # One answer for "unknown" and "not yet": whether a root is that of a claim is itself a secret until the
         # deadline.
-        if entry is None or self._clock() < entry.after:
+        final, latest = self._clock()
+        if entry is None or (final < entry.embargo.final and latest < entry.embargo.latest):
             raise _missing(kind, root)
         return entry.content
 

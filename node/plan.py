@@ -249,6 +249,7 @@ class OwnClaim:
 class LocalView:
     """What an actor knows of itself, and what it is there for.
 
+    final: the time of a finalized block, in seconds.
     claims: by task. segments: own trees by (task, first step). traces: own trees by (task, step). trees: every tree at
     hand by its root, own or fetched and checked. unreachable: roots of trees that were asked for in vain. programs: by
     task. served: (task, step, node) whose inputs are put up. evidence: for `judge`, by match. asked: matches
@@ -259,6 +260,7 @@ class LocalView:
     """
 
     address: str
+    final: int = 0
     claims: Mapping[int, OwnClaim] = field(default_factory=dict)
     segments: Mapping[tuple[int, int], Tree] = field(default_factory=dict)
     traces: Mapping[tuple[int, int], Tree] = field(default_factory=dict)
@@ -306,7 +308,8 @@ def _task_actions(
             if can_expire(task, now):
                 yield Expire(task.task_id)
             elif at is Stage.REVEALING:
-                if index is not None and claim is not None and task.roster[index].standing is Standing.COMMITTED:
+                sealed = index is not None and task.roster[index].standing is Standing.COMMITTED
+                if sealed and claim is not None and _may_reveal(task, now, local.final):
                     yield Reveal(
                         task.task_id,
                         claim.tree.root,
@@ -328,6 +331,12 @@ def _task_actions(
                 yield Collect(task.task_id, index)
             if index is not None and holdback_owed(task, index, now):
                 yield CollectHoldback(task.task_id, index)
+
+
+def _may_reveal(task: TaskState, now: int, final: int) -> bool:
+    """Nobody can commit to a copy once the commit deadline has passed in a finalized block. On a chain that finalizes
+    slowly one has to reveal all the same, or lose the bond: when half of the time is over."""
+    return final >= task.commit_deadline or now >= (task.commit_deadline + task.reveal_deadline) // 2
 
 
 def seat_free(task: TaskState, account: str) -> bool:

@@ -11,11 +11,12 @@ from eth_account.signers.local import LocalAccount
 from node.chain import committee
 from node.chain.contracts import Call, Verde
 from node.chain.reader import Follower, LogReader
-from node.chain.rpc import Rpc
+from node.chain.rpc import Rpc, RpcRefused
 from node.chain.sender import AlreadyDone, Sender, Sent
 from node.data import DataSource, Fetcher, MemoryStore
 from node.errors import DataError, RpcUnavailable, TxReverted, TxUnresolved
-from node.fold import ChainState
+from node.events import Event
+from node.fold import ChainState, TaskState
 from node.plan import (
     Action,
     Advance,
@@ -40,6 +41,7 @@ from node.plan import (
     Withdraw,
     plan,
 )
+from node.structs import Status
 from node.verdict import Committee
 from repops.commit import Tree
 
@@ -89,9 +91,10 @@ class Player:
         self.directory = directory
         self.on_action = on_action
         self.state = ChainState()
-        self.now = 0
+        self.now = 0  # time of the latest block
+        self.final = 0  # time of a finalized block
         self.trouble: RpcUnavailable | TxUnresolved | None = None  # what ended the last tick early
-        self.store = MemoryStore(lambda: self.now)
+        self.store = MemoryStore(lambda: (self.final, self.now))
         self._trees: dict[bytes, Tree] = {}
         self._unreachable: set[bytes] = set()
         self._asked: set[int] = set()
@@ -124,6 +127,23 @@ class Player:
         """Reads what is new on the chain."""
         update = self.link.follower.tick()
         self.state, self.now = update.state, update.head.timestamp
+        if any(self.final < task.commit_deadline <= self.now for task in self._live_tasks()):
+            self.final = self._finalized()
+        self.heard(update.events)
+
+    def heard(self, events: Sequence[Event]) -> None:
+        """What is done with new events besides folding them: nothing."""
+
+    def _live_tasks(self) -> list[TaskState]:
+        return [task for task in self.state.tasks.values() if task.status is Status.LIVE]
+
+    def _finalized(self) -> int:
+        """The time of the finalized block; what was known before if the endpoint does not say."""
+        try:
+            block = self.link.follower.reader.block("finalized")
+        except RpcRefused:  # the endpoint's chain has no such thing
+            return self.final
+        return self.final if block is None else block.timestamp
 
     def prepare(self) -> None:
         """What is done before planning, after every sync of a tick. A player has nothing to prepare."""
@@ -136,6 +156,7 @@ class Player:
         """What the plan is made from besides the chain's state."""
         return LocalView(
             address=self.address,
+            final=self.final,
             trees=self._trees,
             unreachable=frozenset(self._unreachable),
             evidence=self._evidence,

@@ -12,7 +12,7 @@ from typing import TypeVar
 from eth_account.messages import encode_defunct
 
 from node.chain.contracts import commitment
-from node.data import DataSource, Fetcher, State
+from node.data import DataSource, Embargo, Fetcher, State
 from node.errors import DataError, MissingData, VerdeError, WrongRoot
 from node.fold import Stage, TaskState, stage
 from node.plan import BuildSteps, BuildTrace, Local, LocalView, OwnClaim, ServeInputs, seat_free
@@ -151,7 +151,7 @@ class Provider(Player):
         self._engagements[task.task_id] = _Engagement(work, OwnClaim(tree, final, count, salt, sealed))
         self._serve_tree(tree, task)
         self.store.put_program(work.job.program)
-        self.store.put_tensors(work.final_state, task.commit_deadline)
+        self.store.put_tensors(work.final_state, _embargo(task))
 
     def salt(self, task_id: int) -> bytes:
         """The salt of the commitment to a task: known to the holder of the key alone, the same after every
@@ -290,9 +290,9 @@ class Provider(Player):
                 self._build_trace(self.state.tasks[task], self._engagements[task], step)
             case ServeInputs(task, step, node):
                 engaged = self._engagements[task]
-                after = self.state.tasks[task].commit_deadline
+                embargo = _embargo(self.state.tasks[task])
                 for tensor in engaged.work.node_inputs(step, node):
-                    self.store.put_tensor(tensor, after)
+                    self.store.put_tensor(tensor, embargo)
                 self._build_trace(self.state.tasks[task], engaged, step)
                 engaged.served.add((step, node))
             case _:
@@ -317,4 +317,10 @@ class Provider(Player):
     def _serve_tree(self, tree: Tree, task: TaskState) -> None:
         """Keeps a tree, and serves its leaves as soon as nobody can commit to a copy any more."""
         self.keep_tree(tree)
-        self.store.put_tree(tree, task.commit_deadline)
+        self.store.put_tree(tree, _embargo(task))
+
+
+def _embargo(task: TaskState) -> Embargo:
+    """What belongs to a claim is served when no block can be replaced any more in which somebody could still commit. If
+    the chain finalizes too slowly, when the reveals are over: from then on matches are played, and need the data."""
+    return Embargo(final=task.commit_deadline, latest=task.reveal_deadline)

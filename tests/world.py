@@ -200,7 +200,8 @@ class World:
     def _next_instant(self, state: ChainState, task: TaskState) -> int:
         """The next instant at which something becomes possible that is not possible now."""
         now = self.devnet.now
-        instants = [task.commit_deadline, task.reveal_deadline, task.challenge_deadline]
+        half_time = (task.commit_deadline + task.reveal_deadline) // 2  # who does not see finality reveals then
+        instants = [task.commit_deadline, half_time, task.reveal_deadline, task.challenge_deadline]
         for match in state.live_matches(task.task_id):
             waits = due(task, match, now)
             if waits is not None:

@@ -106,7 +106,7 @@ class Restarted(Provider):
         link = Link.connect(self.link.verde.rpc, self.link.verde.address, self.link.sender.account)
         fresh = Provider(link, self.directory)
         fresh.store = self.store  # what it serves lies on its disk
-        fresh.store._clock = lambda: fresh.now
+        fresh.store._clock = lambda: (fresh.final, fresh.now)
         return fresh.tick()
 
 

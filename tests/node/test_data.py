@@ -10,20 +10,23 @@ import pytest
 from world import mlp, root_of, training_job
 
 from node.adversaries import Nothing, noise
-from node.data import Fetcher, MemoryStore
+from node.data import PUBLIC, Embargo, Fetcher, MemoryStore
 from node.errors import MissingData, WrongRoot
 from repops.commit import ZERO, Tree, claim_tree, state_tree, tensor_root
 from repops.dtypes import DType
 
 
 class Clock:
-    """The chain's time, as far as a store is concerned."""
+    """The chain's times, as far as a store is concerned."""
 
     def __init__(self) -> None:
-        self.now = 0
+        self.final = self.latest = 0
 
-    def __call__(self) -> int:
-        return self.now
+    def __call__(self) -> tuple[int, int]:
+        return self.final, self.latest
+
+
+SEALED = Embargo(final=100, latest=200)
 
 
 class Fixed(Nothing):
@@ -64,12 +67,17 @@ def numbers(count: int) -> np.ndarray[Any, Any]:
 # ------------------------------------------------------------------------------------------------------------- Embargo
 
 
-def test_nothing_of_a_claim_is_served_before_its_deadline(store: MemoryStore, clock: Clock) -> None:
+@pytest.mark.parametrize(
+    ("early", "late"), [((99, 150), (100, 150)), ((0, 199), (0, 200))], ids=["finalized", "not finalized"]
+)
+def test_nothing_of_a_claim_is_served_before_its_deadline(
+    store: MemoryStore, clock: Clock, early: tuple[int, int], late: tuple[int, int]
+) -> None:
     tree = claim_tree([noise("a"), noise("b"), noise("c")])
-    store.put_tree(tree, after=100)
-    state_root = store.put_tensors({"w": numbers(5)}, after=100)
+    store.put_tree(tree, SEALED)
+    state_root = store.put_tensors({"w": numbers(5)}, SEALED)
     tensor = tensor_root(numbers(5))
-    clock.now = 99
+    clock.final, clock.latest = early
     for ask in (
         lambda: store.leaves(tree.root, tree.height),
         lambda: store.leaves(state_root, 1),
@@ -77,14 +85,14 @@ def test_nothing_of_a_claim_is_served_before_its_deadline(store: MemoryStore, cl
     ):
         with pytest.raises(MissingData):
             ask()
-    clock.now = 100
+    clock.final, clock.latest = late
     assert store.leaves(tree.root, tree.height) == b"".join([noise("a"), noise("b"), noise("c")])
     assert store.leaves(state_root, 1) == tensor
     assert store.tensor(tensor, 20) == numbers(5).tobytes()
 
 
 def test_the_answer_before_the_deadline_is_the_answer_to_an_unknown_root(store: MemoryStore) -> None:
-    root = store.put_tensor(numbers(5), after=100)
+    root = store.put_tensor(numbers(5), SEALED)
     with pytest.raises(MissingData) as early:
         store.tensor(root, 20)
     with pytest.raises(MissingData) as unknown:
@@ -93,11 +101,11 @@ def test_the_answer_before_the_deadline_is_the_answer_to_an_unknown_root(store: 
     assert early.value.what == unknown.value.what
 
 
-@pytest.mark.parametrize("instants", [(0, 100), (100, 0)])
-def test_what_is_public_already_stays_public(store: MemoryStore, instants: tuple[int, int]) -> None:
-    for after in instants:
-        root = store.put_tensor(numbers(5), after)
-        store.put_tree(state_tree([root]), after)
+@pytest.mark.parametrize("embargoes", [(PUBLIC, SEALED), (SEALED, PUBLIC)], ids=["first", "second"])
+def test_what_is_public_already_stays_public(store: MemoryStore, embargoes: tuple[Embargo, Embargo]) -> None:
+    for embargo in embargoes:
+        root = store.put_tensor(numbers(5), embargo)
+        store.put_tree(state_tree([root]), embargo)
     assert store.tensor(root, 20) == numbers(5).tobytes()
     assert store.leaves(state_tree([root]).root, 1) == root
 

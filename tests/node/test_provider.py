@@ -177,6 +177,65 @@ def test_nothing_of_the_claim_is_served_before_the_commit_deadline() -> None:
     assert (provider.now, served()) == (task.commit_deadline, [True] * 3)
 
 
+def test_on_a_chain_that_finalizes_slowly_it_waits_but_not_too_long() -> None:
+    world, _, provider, task_id = offered()
+    world.provider("p0").tick()
+    provider.tick()
+    provider.sync()
+    task, claim = provider.state.tasks[task_id], provider.view().claims[task_id]
+    reader = provider.link.follower.reader
+    block = reader.block
+    genesis = block(0)
+    finalized = [genesis]
+    reader.block = lambda which: finalized[0] if which == "finalized" else block(which)
+
+    def revealed_at(instant: int) -> bool:
+        world.devnet.advance(instant - world.devnet.now)
+        provider.tick()
+        provider.sync()
+        return bool(provider.state.tasks[task_id].revealed)
+
+    def serves() -> bool:
+        try:
+            return bool(provider.store.leaves(claim.tree.root, claim.tree.height))
+        except MissingData:
+            return False
+
+    half = (task.commit_deadline + task.reveal_deadline) // 2
+    assert not revealed_at(task.commit_deadline)
+    assert not revealed_at(half - 1)
+    finalized[0] = block("latest")
+    assert finalized[0].timestamp >= task.commit_deadline
+    assert not serves()
+    assert revealed_at(half - 1 + 1)
+    assert serves()
+
+
+def test_on_a_chain_that_never_finalizes_it_reveals_at_half_time_and_serves_when_matches_begin() -> None:
+    world, _, provider, task_id = offered()
+    world.provider("p0").tick()
+    provider.tick()
+    provider.sync()
+    task, claim = provider.state.tasks[task_id], provider.view().claims[task_id]
+    reader = provider.link.follower.reader
+    block = reader.block
+    reader.block = lambda which: None if which == "finalized" else block(which)
+    half = (task.commit_deadline + task.reveal_deadline) // 2
+    for instant, revealed in ((half - 1, 0), (half, 1)):
+        world.devnet.advance(instant - world.devnet.now)
+        provider.tick()
+        provider.sync()
+        assert provider.state.tasks[task_id].revealed == revealed
+    for instant, served in ((task.reveal_deadline - 1, False), (task.reveal_deadline, True)):
+        world.devnet.advance(instant - world.devnet.now)
+        provider.sync()
+        if served:
+            assert provider.store.leaves(claim.tree.root, claim.tree.height)
+        else:
+            with pytest.raises(MissingData):
+                provider.store.leaves(claim.tree.root, claim.tree.height)
+
+
 def test_the_salt_is_the_same_after_a_restart_and_another_for_every_task() -> None:
     world, _, provider, task_id = offered()
     provider.tick()
@@ -243,7 +302,7 @@ def test_the_inputs_of_every_node_are_what_the_trace_says() -> None:
 
 def test_a_store_is_its_own() -> None:
     """Two actors in one process share nothing: what one is given the other does not serve."""
-    one, two = MemoryStore(lambda: 0), MemoryStore(lambda: 0)
+    one, two = MemoryStore(lambda: (0, 0)), MemoryStore(lambda: (0, 0))
     root = one.put_tensor(training_job().initial["w1"])
     with pytest.raises(MissingData):
         two.tensor(root, training_job().initial["w1"].nbytes)

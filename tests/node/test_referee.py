@@ -57,7 +57,7 @@ def test_every_compute_node_is_recomputed_to_its_leaf_of_the_honest_trace() -> N
     work.run()
     trace, before = work.trace_tree(match.step), work.state_before(match.step)
     # Everything that a node of this step can read, from one more source.
-    store = MemoryStore(lambda: 0)
+    store = MemoryStore(lambda: (0, 0))
     store.put_tree(trace)
     store.put_tensors(before)
     for visited in work.executor.walk(before, work.batch(match.step)):
