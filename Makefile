@@ -6,7 +6,7 @@ DEMO   ?=
 
 NATIVE := CMakeLists.txt pyproject.toml constraints.txt $(shell find csrc -type f -not -path "csrc/cuda/*" 2>/dev/null)
 
-.PHONY: demo test test-python test-contracts lint format vectors contracts bench clean setup setup-dev setup-node
+.PHONY: demo test test-python test-contracts lint format vectors contracts clean setup setup-dev setup-node
 
 demo: $(VENV)/.installed
 	$(BIN)/verde demo $(DEMO)
@@ -36,7 +36,7 @@ node_modules/.installed: package.json
 	touch $@
 
 test-python: setup-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 test-contracts: setup-node
 	npx --no-install forge test
@@ -52,6 +52,8 @@ contracts: setup-node
 
 vectors: setup-dev
 	$(BIN)/python scripts/build_vectors.py
+	$(BIN)/python scripts/build_program_vectors.py
+	$(BIN)/python tests/repops/kernel_vectors.py
 
 clean:
 	rm -rf $(VENV) node_modules build out cache

@@ -4,4 +4,4 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/lint.sh
 npx --no-install forge test
-.venv/bin/python -m pytest "$@"
+.venv/bin/python -m pytest -n auto "$@"
