@@ -129,10 +129,17 @@ class Player:
         self.state, self.now = update.state, update.head.timestamp
         if any(self.final < task.commit_deadline <= self.now for task in self._live_tasks()):
             self.final = self._finalized()
+        if update.rewound_to is not None:
+            self.rewound()
         self.heard(update.events)
 
     def heard(self, events: Sequence[Event]) -> None:
         """What is done with new events besides folding them: nothing."""
+
+    def rewound(self) -> None:
+        """Forgets what hangs on ids: after a reorg a match may have the same id and be another one."""
+        self._evidence.clear()
+        self._unreachable.clear()
 
     def _live_tasks(self) -> list[TaskState]:
         return [task for task in self.state.tasks.values() if task.status is Status.LIVE]
@@ -258,7 +265,11 @@ class Player:
         """Collects the committee's verdicts; with enough of them that agree there is evidence."""
         match = self.state.matches[match_id]
         task = self.state.tasks[match.task_id]
-        body = Committee.read(self.link.chain_id, task.referee, task.params.referee_config)
+        try:
+            body = Committee.read(self.link.chain_id, task.referee, task.params.referee_config)
+        except DataError as error:
+            log.warning("%s: match %d has no committee to ask: %s", self.address, match_id, error)
+            return
         asked = committee.question(self.link.verde.address, task, match)
         evidence = body.evidence(self.fetcher(*body.members, others=False).verdicts(match_id), asked)
         if evidence is not None:

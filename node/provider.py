@@ -17,6 +17,7 @@ from node.errors import DataError, MissingData, VerdeError, WrongRoot
 from node.fold import Stage, TaskState, stage
 from node.plan import BuildSteps, BuildTrace, Local, LocalView, OwnClaim, ServeInputs, seat_free
 from node.player import Link, Player
+from node.structs import TaskParams
 from node.work import Job, Work
 from repops.commit import Tree, batch_tree, constants_tree, data_tree, height, keccak256, state_tree, tensor_root
 from repops.graph.encoding import constant_roots, nodes_tree
@@ -73,6 +74,7 @@ class Policy:
 class _Engagement:
     """A task that the provider has executed."""
 
+    params: TaskParams
     work: Work
     claim: OwnClaim
     segments: dict[int, Tree] = field(default_factory=dict)
@@ -127,6 +129,17 @@ class Provider(Player):
             except DataError as error:  # the client may serve it later
                 log.info("%s cannot get the data of task %d yet: %s", self.address, task.task_id, error)
 
+    def rewound(self) -> None:
+        """See Player. A task that is another one now is examined and executed anew."""
+        super().rewound()
+        self.refusals.clear()
+        tasks = self.state.tasks
+        self._engagements = {
+            task_id: engaged
+            for task_id, engaged in self._engagements.items()
+            if task_id in tasks and tasks[task_id].params == engaged.params
+        }
+
     def _wants(self, task: TaskState) -> bool:
         joined = task.index_of(self.address) is not None
         match stage(task, self.now):
@@ -148,7 +161,7 @@ class Provider(Player):
         sealed = commitment(
             self.link.chain_id, self.link.verde.address, task.task_id, self.address, tree.root, final, salt
         )
-        self._engagements[task.task_id] = _Engagement(work, OwnClaim(tree, final, count, salt, sealed))
+        self._engagements[task.task_id] = _Engagement(task.params, work, OwnClaim(tree, final, count, salt, sealed))
         self._serve_tree(tree, task)
         self.store.put_program(work.job.program)
         self.store.put_tensors(work.final_state, _embargo(task))

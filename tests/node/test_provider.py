@@ -11,10 +11,11 @@ from world import TERMS, World, root_of, training_job, true_states
 
 from node.adversaries import Nothing, noise
 from node.chain.contracts import commitment
-from node.client import Client
+from node.client import Bench, Client
 from node.data import MemoryStore
 from node.errors import MissingData
 from node.provider import Policy, Provider, Reason
+from node.referee import Referee
 from node.structs import TaskParams
 from node.work import Job, Work
 from repops.commit import Tree, height, tensor_root
@@ -306,3 +307,22 @@ def test_a_store_is_its_own() -> None:
     root = one.put_tensor(training_job().initial["w1"])
     with pytest.raises(MissingData):
         two.tensor(root, training_job().initial["w1"].nbytes)
+
+
+def test_after_a_reorg_a_task_of_the_same_id_is_another_task() -> None:
+    world, client, provider, task_id = offered()
+    bench = Bench(world.referee, tuple(a.address for a in world.actors if isinstance(a, Referee)), 2)
+    forked = world.devnet.chain.head.number
+    provider.tick()
+    provider.sync()
+    before = provider.view().claims[task_id]
+    assert provider.state.tasks[task_id].committed == 1
+    world.devnet.chain.revert_to(forked - 1)
+    world.devnet.advance(5)
+    other = training_job(seed=2)
+    assert client.post(other, bench, TERMS) == task_id
+    provider.tick()
+    provider.sync()
+    claim = provider.view().claims[task_id]
+    assert provider.state.tasks[task_id].roster[0].commitment == claim.commitment != before.commitment
+    assert claim.final_root == root_of(true_states(other)[-1])

@@ -15,6 +15,7 @@ from node.client import Bench
 from node.data import MemoryStore
 from node.errors import DataError, MissingData
 from node.fold import MatchState, TaskState
+from node.plan import AskReferee
 from node.referee import Referee
 from node.structs import ZERO, Phase, Question
 from node.verdict import Committee
@@ -43,7 +44,7 @@ def _referee(client: Any, task: TaskState) -> MatchState | None:
     return found[0] if found else None
 
 
-def open_match(member: Referee, task_id: int) -> tuple[TaskState, MatchState]:
+def open_match(member: Any, task_id: int) -> tuple[TaskState, MatchState]:
     member.sync()
     task = member.state.tasks[task_id]
     return task, member.state.matches[task.match_ids[0]]
@@ -212,3 +213,15 @@ def test_strangers_forgeries_and_other_questions_do_not_count(body: Committee) -
 def test_a_configuration_that_is_none_is_a_data_error(config: bytes) -> None:
     with pytest.raises(DataError):
         Committee.read(1, "0x" + "55" * 20, config)
+
+
+def test_another_kind_of_referee_has_nobody_to_ask(caplog: pytest.LogCaptureFixture) -> None:
+    world, (member, *_), task_id = waiting()
+    client = world.actors[0]
+    task, match = open_match(client, task_id)
+    foreign = replace(task, params=replace(task.params, referee_config=b"not a committee"))
+    client.state = replace(client.state, tasks={task_id: foreign})
+    client.perform(AskReferee(match.match_id))
+    assert "has no committee to ask" in caplog.text
+    assert not client.view().evidence
+    assert member.committee_of(foreign) is None
