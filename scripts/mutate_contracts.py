@@ -56,17 +56,22 @@ def run_test(suite: str, test: str) -> tuple[bool, str]:
     raise BuildError(f"{suite}.{test} did not run:\n{output}")
 
 
+def find(mutation: Mutation) -> str:
+    """The text to replace, as the source has it. Raises BuildError unless it occurs exactly once."""
+    # forge fmt breaks long statements over lines; a space in the table stands for any white space.
+    pattern = re.sub(r"(?:\\ )+", r"\\s+", re.escape(mutation.old)).replace(r"\(", r"\(\s*").replace(r"\)", r"\s*\)")
+    found: list[str] = re.findall(pattern, (ROOT / "contracts" / mutation.file).read_text("utf-8"))
+    if len(found) != 1:
+        raise BuildError(f"{mutation.file}: {mutation.old!r} occurs {len(found)} times, must be once")
+    return found[0]
+
+
 def killed(mutation: Mutation) -> bool:
     """Whether the test notices the mutation. The source is restored before this returns or raises."""
     path = ROOT / "contracts" / mutation.file
     original = path.read_text("utf-8")
-    # forge breaks long statements over lines; a space in the table stands for any white space.
-    pattern = re.sub(r"(?:\\ )+", r"\\s+", re.escape(mutation.old)).replace(r"\(", r"\(\s*").replace(r"\)", r"\s*\)")
-    found = re.findall(pattern, original)
-    if len(found) != 1:
-        raise BuildError(f"{mutation.file}: {mutation.old!r} occurs {len(found)} times, must be once")
     try:
-        path.write_text(original.replace(found[0], mutation.new), "utf-8")
+        path.write_text(original.replace(find(mutation), mutation.new), "utf-8")
         passed, _ = run_test(mutation.suite, mutation.test)
         return not passed
     finally:
@@ -105,6 +110,8 @@ def main() -> int:
         parser.error("--write records all mutations; name no files")
     rows: list[tuple[Mutation, bool]] = []
     try:
+        for mutation in chosen:
+            find(mutation)
         for suite, test in sorted({(m.suite, m.test) for m in chosen}):
             passed, output = run_test(suite, test)
             if not passed:
