@@ -5,8 +5,9 @@ each other's data source. Used by `verde demo` and by the tests.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from hexbytes import HexBytes
 
 from node.chain.devnet import Devnet
 from node.chain.rpc import Rpc
@@ -14,8 +15,11 @@ from node.chain.sender import Sender, Sent
 from node.data import DataSource
 from node.errors import VerdeError
 from node.fold import ChainState, TaskState, due
+from node.plan import AskReferee
 from node.player import Link, Player
 from node.structs import Status
+
+LAST_SECONDS = 3  # how close to a deadline the slowest actor that is modelled acts
 
 P = TypeVar("P", bound=Player)
 
@@ -24,7 +28,6 @@ class Stuck(VerdeError):
     """A task did not end in the rounds that were given."""
 
 
-@dataclass
 class Localnet:
     """The chain, the contracts and everybody who acts.
 
@@ -32,16 +35,14 @@ class Localnet:
     with the account's name; `names` account addresses to names.
     """
 
-    devnet: Devnet = field(default_factory=Devnet)
-    directory: dict[str, DataSource] = field(default_factory=dict)
-    actors: list[Player] = field(default_factory=list)
-    names: dict[str, str] = field(default_factory=dict)
-    sent: list[tuple[str, Sent]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        deployer = Sender(self.rpc(), self.devnet.account("deployer"))
-        self.verde = deployer.deploy("Verde")
-        self.referee = deployer.deploy("CommitteeReferee")
+    def __init__(self, devnet: Devnet | None = None, contracts: tuple[str, str] | None = None) -> None:
+        """contracts: the addresses of Verde and of the committee referee; deployed if None."""
+        self.devnet = devnet or Devnet()
+        self.verde, self.referee = contracts or deploy(self.devnet)
+        self.directory: dict[str, DataSource] = {}
+        self.actors: list[Player] = []
+        self.names: dict[str, str] = {}
+        self.sent: list[tuple[str, Sent]] = []
         self.start_balances: dict[str, int] = {}
 
     def rpc(self, provider: Any = None) -> Rpc:
@@ -69,7 +70,12 @@ class Localnet:
 
     def gained(self, player: Player) -> int:
         """Wei that an actor has won or lost since it was linked, its gas not counted."""
-        fees = sum(sent.fee for name, sent in self.sent if name == self.names[player.address])
+        sender = bytes.fromhex(player.address[2:])
+        mined = [tx for block in self.devnet.chain.blocks for tx in block.transactions if bytes(tx.sender) == sender]
+        fees = 0
+        for tx in mined:
+            receipt = self.devnet.w3.eth.get_transaction_receipt(HexBytes(tx.hash))
+            fees += receipt["gasUsed"] * receipt["effectiveGasPrice"]
         return self.balance(player.address) - self.start_balances[player.address] + fees
 
     def run(
@@ -87,14 +93,14 @@ class Localnet:
         """
         watcher = Player(self.link("watcher"), {})
         for _ in range(rounds):
-            acted = [action for actor in list(self.actors) for action in actor.tick()]
+            acted = [a for actor in list(self.actors) for a in actor.tick() if not isinstance(a, AskReferee)]
             watcher.sync()
             if each is not None:
                 each()
             task = watcher.state.tasks[task_id]
             if until is not None and until(task):
                 return task
-            if acted:
+            if acted or any(actor.trouble for actor in self.actors):
                 continue
             if task.status is not Status.LIVE:
                 return task
@@ -104,10 +110,17 @@ class Localnet:
     def _next_instant(self, state: ChainState, task: TaskState) -> int:
         """The next instant at which something becomes possible that is not possible now."""
         now = self.devnet.now
-        instants = [task.commit_deadline, task.reveal_deadline, task.challenge_deadline]
+        half_time = (task.commit_deadline + task.reveal_deadline) // 2  # who does not see finality reveals then
+        instants = [task.commit_deadline, half_time, task.reveal_deadline, task.challenge_deadline]
         for match in state.live_matches(task.task_id):
             waits = due(task, match, now)
             if waits is not None:
-                # Half-way too: a referee's patience ends there.
-                instants += [waits.deadline, waits.since + waits.limit // 2]
+                # Half-way too: a referee's patience ends there. And just before the end: some like to be late.
+                instants += [waits.deadline, waits.deadline - LAST_SECONDS, waits.since + waits.limit // 2]
         return min((instant for instant in instants if instant > now), default=now + 1)
+
+
+def deploy(devnet: Devnet) -> tuple[str, str]:
+    """Deploys Verde and the committee referee; returns their addresses."""
+    deployer = Sender(Rpc(devnet.provider, devnet.chain_id), devnet.account("deployer"))
+    return deployer.deploy("Verde"), deployer.deploy("CommitteeReferee")

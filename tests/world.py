@@ -10,16 +10,12 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from hexbytes import HexBytes
 
 from node.chain.devnet import Devnet
-from node.chain.rpc import Rpc
-from node.chain.sender import Sender
 from node.client import Bench, Client, Terms
-from node.data import DataSource, State
-from node.fold import ChainState, MatchState, TaskState, due
-from node.plan import AskReferee
-from node.player import Link, Player
+from node.data import State
+from node.fold import MatchState, TaskState
+from node.localnet import Localnet, deploy
 from node.provider import Provider
 from node.referee import Referee
 from node.structs import BURN, Outcome, Standing, Status
@@ -122,44 +118,24 @@ TERMS = Terms(
 )  # fmt: skip
 
 
-LAST_SECONDS = 3
 NAMES = ("deployer", "watcher", "client", "honest", "liar", *(f"p{i}" for i in range(4)), *(f"m{i}" for i in range(3)))
 
 
 @cache
-def _deployed() -> tuple[Devnet, str, str, int]:
+def _deployed() -> tuple[Devnet, tuple[str, str], int]:
     """A chain with funded accounts and the contracts, and the snapshot to which every world goes back."""
     devnet = Devnet(names=NAMES)
-    deployer = Sender(Rpc(devnet.provider, devnet.chain_id), devnet.account("deployer"))
-    verde, referee = deployer.deploy("Verde"), deployer.deploy("CommitteeReferee")
-    return devnet, verde, referee, devnet.snapshot()
+    contracts = deploy(devnet)
+    return devnet, contracts, devnet.snapshot()
 
 
-class World:
-    """The chain, the contracts and everybody who acts. One at a time: a new world takes the chain back to its
-    beginning."""
+class World(Localnet):
+    """A local network with shorthands. One at a time: a new world takes the chain back to its beginning."""
 
     def __init__(self) -> None:
-        self.devnet, self.verde, self.referee, snapshot = _deployed()
-        self.devnet.revert(snapshot)
-        self.directory: dict[str, DataSource] = {}
-        self.actors: list[Player] = []
-        self.start_balances: dict[str, int] = {}
-
-    def rpc(self, provider: Any = None) -> Rpc:
-        return Rpc(provider or self.devnet.provider, self.devnet.chain_id)
-
-    def link(self, name: str, provider: Any = None) -> Link:
-        """A link of its own for the account of this name."""
-        account = self.devnet.account(name)
-        self.start_balances[account.address] = self.balance(account.address)
-        return Link.connect(self.rpc(provider), self.verde, account)
-
-    def add(self, player: Player) -> Any:
-        """Puts an actor into the world: from now on it acts, and the others can ask it."""
-        self.actors.append(player)
-        self.directory[player.address] = player.serves()
-        return player
+        devnet, contracts, snapshot = _deployed()
+        devnet.revert(snapshot)
+        super().__init__(devnet, contracts)
 
     def provider(self, name: str, make: Callable[..., Provider] = Provider, **how: Any) -> Any:
         return self.add(make(self.link(name), self.directory, **how))
@@ -173,54 +149,6 @@ class World:
         """A committee of members m0, m1 ... with two out of three."""
         members = [self.add(make(self.link(f"m{i}"), self.directory)) for i, make in enumerate(makers)]
         return Bench(self.referee, tuple(member.address for member in members), threshold)
-
-    def balance(self, address: str) -> int:
-        return int(self.devnet.w3.eth.get_balance(address))
-
-    # -- time
-    # ---------------------------------------------------------------------------------------------------------
-
-    def run(self, task_id: int, until: Callable[[TaskState], bool] | None = None, rounds: int = 400) -> TaskState:
-        """Lets everybody act, and time pass when nobody has anything to do, until the task has ended and all is
-        paid out."""
-        watcher = Client(self.link("watcher"), {})
-        for _ in range(rounds):
-            acted = [a for actor in list(self.actors) for a in actor.tick() if not isinstance(a, AskReferee)]
-            watcher.sync()
-            task = watcher.state.tasks[task_id]
-            if until is not None and until(task):
-                return task
-            if acted or any(actor.trouble for actor in self.actors):
-                continue
-            if task.status is not Status.LIVE:
-                return task
-            self.devnet.advance(max(1, self._next_instant(watcher.state, task) - self.devnet.now))
-        raise AssertionError(f"task {task_id} has not ended after {rounds} rounds")
-
-    def _next_instant(self, state: ChainState, task: TaskState) -> int:
-        """The next instant at which something becomes possible that is not possible now."""
-        now = self.devnet.now
-        half_time = (task.commit_deadline + task.reveal_deadline) // 2  # who does not see finality reveals then
-        instants = [task.commit_deadline, half_time, task.reveal_deadline, task.challenge_deadline]
-        for match in state.live_matches(task.task_id):
-            waits = due(task, match, now)
-            if waits is not None:
-                # Half-way too: a referee's patience ends there. And just before the end: some like to be late.
-                instants += [waits.deadline, waits.deadline - LAST_SECONDS, waits.since + waits.limit // 2]
-        return min(instant for instant in instants if instant > now)
-
-    # -- money
-    # --------------------------------------------------------------------------------------------------------
-
-    def gained(self, player: Player) -> int:
-        """Wei that an actor has won or lost, its gas not counted."""
-        sender = bytes.fromhex(player.address[2:])
-        mined = [tx for block in self.devnet.chain.blocks for tx in block.transactions if bytes(tx.sender) == sender]
-        fees = 0
-        for tx in mined:
-            receipt = self.devnet.w3.eth.get_transaction_receipt(HexBytes(tx.hash))
-            fees += receipt["gasUsed"] * receipt["effectiveGasPrice"]
-        return self.balance(player.address) - self.start_balances[player.address] + fees
 
     def check_conservation(self) -> None:
         """What the actors have lost, to the wei, is what stands in the contract, and all of that is burned."""

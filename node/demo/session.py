@@ -10,7 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from node.adversaries import CHEATS, Cheat, FlipBit, LyingReferee
+from node.adversaries import CHEATS, Cheat, FlipBit, LyingReferee, PlainTorchOrder
 from node.chain.reader import Follower, LogReader
 from node.client import Bench, Client, Terms
 from node.demo.options import DEFAULT_CHEAT, NO_CHEAT, DemoOptions
@@ -29,6 +29,7 @@ from repops.commit import batch_root, state_root, tensor_root
 
 MEMBERS, THRESHOLD = 3, 2
 CLIENT = "client"
+TORCH_ORDER = "torch-order"  # the only cheat that needs the client's own model
 
 MakeProvider = Callable[..., Provider]
 
@@ -109,6 +110,9 @@ class _Session:
         client = net.add(Client(net.link(CLIENT), net.directory))
         bench = self._committee(cheat)
         threads = options.threads or os.cpu_count() or 1
+        if options.cheat == TORCH_ORDER:
+            torch_order = partial(Provider, make_work=partial(PlainTorchOrder, plain=workload.plain))
+            self.seats = [(name, make if make is Provider else torch_order) for name, make in self.seats]
         providers = [net.add(self._provider(name, make, threads)) for name, make in self.seats]
         if self.challenger:
             honest = partial(Provider, takes_seats=False, challenges=True)

@@ -133,6 +133,8 @@ class View:
         verdict = (
             "[green]the honest root won[/green]" if report.honest_won else "[red]the honest root did NOT win[/red]"
         )
+        if report.cheat != "none" and not report.slashed:
+            self.say("\nNobody lost a bond: this lie changed no checkpoint, so nobody claimed anything wrong.")
         self.say(
             f"\n{verdict}: {_short_hex(report.winner_root)}   accuracy on held-out digits {accuracy}\n"
             f"{report.transactions} transactions, {report.gas_total:,} gas, {report.seconds:.1f} s"

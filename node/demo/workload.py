@@ -30,12 +30,14 @@ PEAK_LEARNING_RATE = 6e-3
 class Workload:
     """A task's content: the program, its initial state, one batch a step, and how to score a final state.
 
-    `evaluate(state)` returns the accuracy in [0, 1] on images that no batch contains.
+    `plain(state, batch)` is the same step in eager torch: as good a result, other bits. `evaluate(state)` returns the
+    accuracy in [0, 1] on images that no batch contains.
     """
 
     program: repops.Program
     initial_state: Arrays
     batches: list[Arrays]
+    plain: Callable[[Arrays, Arrays], Arrays]
     evaluate: Callable[[Arrays], float]
 
 
@@ -119,9 +121,15 @@ def digits_transformer(steps: int, seed: int) -> Workload:
             logits = torch.func.functional_call(model, weights, (images[held_out],))
         return float((logits.argmax(1) == labels[held_out]).double().mean())
 
+    def plain(before: Arrays, batch: Arrays) -> Arrays:
+        tensors = [{k: torch.from_numpy(np.array(v)) for k, v in group.items()} for group in (before, batch)]
+        after = step(*tensors)
+        return {name: np.ascontiguousarray(after[name].numpy()) for name in before}
+
     return Workload(
         program=program,
         initial_state={name: tensor.detach().numpy().copy() for name, tensor in state.items()},
         batches=[{name: tensor.numpy() for name, tensor in batch.items()} for batch in batches],
+        plain=plain,
         evaluate=evaluate,
     )

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 from web3.providers.base import BaseProvider
 from web3.types import RPCEndpoint, RPCResponse
-from world import LAST_SECONDS, TERMS, World, match_line, training_job
+from world import TERMS, World, match_line, training_job
 
 from node.adversaries import FlipBit, NeverReveal, Nothing, RefuseData
 from node.chain.devnet import Devnet
 from node.fold import due
+from node.localnet import LAST_SECONDS
 from node.player import Link
 from node.provider import Provider
 from node.referee import Referee
