@@ -1,4 +1,4 @@
-// SPDX-License-Identifier: MIT
+// SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.37;
 
 /// @notice Whole Merkle trees in memory, written from docs/spec/commitments.md and sharing no code with the contracts.
