@@ -68,6 +68,7 @@ def demo(
     interval: Annotated[int, typer.Option(min=1, help="Steps between checkpoints.")] = 20,
     cheat_step: Annotated[int | None, typer.Option(min=0, help="flip-bit: the step. Default: by seed.")] = None,
     cheat_node: Annotated[int | None, typer.Option(min=0, help="flip-bit: the node. Default: by seed.")] = None,
+    cheat_element: Annotated[int, typer.Option(min=0, help="flip-bit: the element, row-major.")] = 0,
     threads: Annotated[int | None, typer.Option(min=1, max=256, help="Threads a provider. Default: all cores.")] = None,
     one_transaction: Annotated[
         bool, typer.Option(help="Settle each level with one proof from the opponent's served tree.")
@@ -85,6 +86,7 @@ def demo(
         interval=interval,
         cheat_step=cheat_step,
         cheat_node=cheat_node,
+        cheat_element=cheat_element,
         threads=threads,
         one_transaction=one_transaction,
     )

@@ -38,6 +38,7 @@ from node.structs import (
     Task,
     TaskParams,
 )
+from repops.commit import height
 
 T = TypeVar("T")
 
@@ -226,11 +227,6 @@ class Due:
     @property
     def deadline(self) -> int:
         return self.since + self.limit
-
-
-def height(count: int) -> int:
-    """Height of a tree with `count` real leaves: ceil(log2(max(count, 1)))."""
-    return max(count - 1, 0).bit_length()
 
 
 def stage(task: TaskState, now: int) -> Stage:

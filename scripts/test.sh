@@ -3,5 +3,5 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/lint.sh
-npx --no-install forge test
+FORGE_SNAPSHOT_CHECK=true npx --no-install forge test  # gas too: tests/contracts/snapshots
 .venv/bin/python -m pytest -n auto "$@"

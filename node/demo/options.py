@@ -15,7 +15,8 @@ class DemoOptions:
     """The options of `verde demo`.
 
     providers: 2 to 16, the liars among them. cheat: a name of `node.adversaries.CHEATS`, or "none". threads: None means
-    all cores. cheat_step, cheat_node: where flip-bit flips; None: by seed. one_transaction: levels are settled with one
+    all cores. cheat_step, cheat_node: where flip-bit flips; None: by seed; cheat_element: in which
+    element of the node's output, row-major. one_transaction: levels are settled with one
     proof from the other side's served tree, instead of move by move.
     """
 
@@ -26,6 +27,7 @@ class DemoOptions:
     interval: int = 20
     cheat_step: int | None = None
     cheat_node: int | None = None
+    cheat_element: int = 0
     threads: int | None = None
     one_transaction: bool = False
 
@@ -39,8 +41,10 @@ class DemoOptions:
             raise UsageError(
                 f"{self.interval} is more than the {self.steps} steps", where="--interval", cure="Use --steps or less"
             )
-        if (self.cheat_step is not None or self.cheat_node is not None) and self.cheat != DEFAULT_CHEAT:
-            raise UsageError("only flip-bit takes a step and a node", where="--cheat-step, --cheat-node")
+        placed = self.cheat_step is not None or self.cheat_node is not None or self.cheat_element
+        if placed and self.cheat != DEFAULT_CHEAT:
+            where = "--cheat-step, --cheat-node, --cheat-element"
+            raise UsageError("only flip-bit takes a place to flip", where=where, cure="Leave them out")
         if self.cheat_step is not None and self.cheat_step >= self.steps:
             raise UsageError(
                 f"{self.cheat_step} is not one of the {self.steps} steps", where="--cheat-step", cure="Count from 0"

@@ -26,8 +26,11 @@ from node.structs import BURN, Level, Outcome, Standing, Status
 from node.work import Job
 from repops import Executor, Program
 from repops.commit import batch_root, state_root, tensor_root
+from repops.dtypes import DType
+from repops.graph.ir import element_count
 
 MEMBERS, THRESHOLD = 3, 2
+MANTISSA_TOP = 22  # the bit that is flipped: the highest of an f32's mantissa
 CLIENT = "client"
 TORCH_ORDER = "torch-order"  # the only cheat that needs the client's own model
 
@@ -75,7 +78,13 @@ def _seeded_flip(job: Job, threads: int = 1, *, options: DemoOptions) -> FlipBit
         raise UsageError(
             f"the program has {len(job.program.nodes)} compute nodes", where="--cheat-node", cure="Count from 0"
         )
-    return FlipBit(job, threads, step=step, node=node)
+    count = element_count(job.program.nodes[node].shape)
+    if options.cheat_element >= count:
+        raise UsageError(
+            f"the output of node {node} has {count} elements", where="--cheat-element", cure="Count from 0, row-major"
+        )
+    bit = 0 if job.program.nodes[node].dtype is DType.BOOL else MANTISSA_TOP
+    return FlipBit(job, threads, step=step, node=node, bit=(options.cheat_element, bit))
 
 
 class _Session:
@@ -103,8 +112,8 @@ class _Session:
         )
         roots = [batch_root([tensor_root(array) for array in batch.values()]) for batch in workload.batches]
         job = Job(program, workload.initial_state, workload.batches, roots, options.steps, options.interval)
-        if options.cheat_node is not None:
-            _seeded_flip(job, options=options)  # refuses a node that does not exist before anything is posted
+        if options.cheat == DEFAULT_CHEAT:
+            _seeded_flip(job, options=options)  # refuses what does not exist before anything is posted
 
         cheat = CHEATS.get(options.cheat)
         client = net.add(Client(net.link(CLIENT), net.directory))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from repops.commit import height
 from repops.graph import ir
 from repops.graph.encoding import constant_root
-from repops.graph.ir import BatchTensor, Constant, Program, Slot, element_count, height
+from repops.graph.ir import BatchTensor, Constant, Program, Slot, element_count
 
 
 def describe(program: Program) -> dict[str, Any]:

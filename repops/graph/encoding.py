@@ -10,9 +10,9 @@ from typing import Any
 
 from eth_abi.abi import encode
 
-from repops.commit import ZERO, Tree, keccak256, tensor_root
+from repops.commit import ZERO, Tree, height, keccak256, tensor_root
 from repops.dtypes import DType
-from repops.graph.ir import Constant, Input, Node, Program, Ref, height, tile_height
+from repops.graph.ir import Constant, Input, Node, Program, Ref, tile_height
 from repops.ops.table import OPERATORS
 
 PROGRAM_TYPEHASH = keccak256(b"VerdeProgram(RO-1,1)")

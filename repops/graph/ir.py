@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from repops.commit import height
 from repops.dtypes import DType
 from repops.errors import ProgramError
 
@@ -235,11 +236,6 @@ class Program:
             if 0 <= ref.index < len(table):
                 return table[ref.index].dtype, table[ref.index].shape
         raise ProgramError(f"ref {ref.text} points at nothing", cure="Refer to a slot, batch tensor, constant or node")
-
-
-def height(leaves: int) -> int:
-    """Height of the tree over `leaves` leaves: ceil(log2(max(leaves, 1)))."""
-    return (max(leaves, 1) - 1).bit_length()
 
 
 def element_count(shape: Iterable[int]) -> int:

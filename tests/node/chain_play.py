@@ -18,7 +18,7 @@ from node.chain.committee import encode_config, encode_evidence, question, sign
 from node.chain.contracts import Call, Verde, commitment
 from node.chain.devnet import Devnet
 from node.chain.sender import Sender
-from node.fold import MatchState, TaskState, height
+from node.fold import MatchState, TaskState
 from node.structs import (
     NO_OPENING,
     ZERO,
@@ -32,6 +32,7 @@ from node.structs import (
     Side,
     TaskParams,
 )
+from repops.commit import height
 
 HASH_CODE = keccak(text="RO-1/hash/1")
 

@@ -74,6 +74,7 @@ def test_inspect_prints_a_table(program: Path, capsys: pytest.CaptureFixture[str
         (("demo", "--cheat", "two-lies", "--providers", "2"), "--providers"),
         (("demo", "--cheat", "skip-step", "--cheat-node", "3"), "--cheat-node"),
         (("demo", "--steps", "4", "--interval", "2", "--cheat-node", "99999"), "--cheat-node"),
+        (("demo", "--cheat", "skip-step", "--cheat-element", "3"), "--cheat-element"),
         (("bogus",), "bogus"),
     ],
 )

@@ -9,9 +9,10 @@ from types import ModuleType
 import pytest
 from eth_utils import keccak
 
+from repops.commit import height
 from repops.dtypes import DType
 from repops.graph.encoding import encode_node, hash_nodes, node_leaf
-from repops.graph.ir import Node, Program, Ref, RefKind, Slot, height
+from repops.graph.ir import Node, Program, Ref, RefKind, Slot
 from repops.ops.table import OPERATORS
 
 ROOT = Path(__file__).parents[2]

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from programs import BOOL, F32, I64, read, sgd_program
 
+from repops.commit import height
 from repops.dtypes import DType
 from repops.errors import ProgramError
-from repops.graph.ir import BatchTensor, Constant, Input, Node, Program, Ref, RefKind, Slot, height, tile_height
+from repops.graph.ir import BatchTensor, Constant, Input, Node, Program, Ref, RefKind, Slot, tile_height
 
 
 def test_a_good_program_passes_and_returns_itself() -> None:
