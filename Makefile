@@ -9,7 +9,7 @@ NATIVE := CMakeLists.txt pyproject.toml constraints.txt $(shell find csrc -type 
 .PHONY: demo test test-python test-contracts lint format vectors contracts clean setup setup-dev setup-node
 
 demo: $(VENV)/.installed
-	$(BIN)/verde demo $(DEMO)
+	@$(BIN)/verde demo $(DEMO)
 
 test: setup-dev setup-node
 	scripts/test.sh
@@ -19,7 +19,7 @@ setup-dev: $(VENV)/.installed-dev
 setup-node: node_modules/.installed
 
 $(BIN)/python:
-	$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Python 3.11 or later is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else "Python 3.11 or later is needed, this is %d.%d: make PYTHON=python3.12" % v[:2])'
 	$(PYTHON) -m venv $(VENV)
 
 # The extension is rebuilt when a C++ source changes; Python files are used from the tree.
