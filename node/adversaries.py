@@ -268,6 +268,14 @@ class SilentAt(Provider):
         return match is not None and match.level is self.level and self.phase in (None, match.phase)
 
 
+class Turncoat(Provider):
+    """Holds the honest claim, so that honest challengers might think that they are not needed, and lets itself be
+    beaten: it makes no move in any match."""
+
+    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
+        return [action for action in actions if not hasattr(action, "match")]
+
+
 class RefuseData(Provider):
     """Lies, and serves nothing: every level has to be played move by move."""
 
@@ -345,7 +353,7 @@ class Cheat:
     """Who lies in a task, under the name by which `verde demo --cheat` knows it.
 
     liars: makers of the dishonest providers; each takes what `Provider` takes. fills_seats: they take every seat,
-    and one honest party joins as a challenger. lying_members: members of the committee that lie, a minority.
+    in turn, and one honest party joins as a challenger. lying_members: members of the committee that lie, a minority.
     """
 
     name: str
@@ -387,6 +395,12 @@ CHEATS: Mapping[str, Cheat] = {
         Cheat("hash-node", "lies about a hash node", _works(LyingHashNode)),
         Cheat("refuse-data", "lies and serves no data", (RefuseData,)),
         Cheat("sybils", "fills every seat with one lie; a challenger must win", _works(FlipBit), fills_seats=True),
+        Cheat(
+            "turncoat",
+            "fills the seats with a lie and with the honest claim, whose holder lets itself be beaten",
+            (*_works(FlipBit), Turncoat),
+            fills_seats=True,
+        ),
         Cheat("two-liars", "two liars with one wrong root", _works(FlipBit, FlipBit)),
         Cheat("two-lies", "two liars with different wrong roots", _works(FlipBit, _late_flip)),
         Cheat("lying-referee", "a liar, and a minority of the committee with it", _works(FlipBit), lying_members=1),

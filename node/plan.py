@@ -346,14 +346,14 @@ def seat_free(task: TaskState, account: str) -> bool:
 
 
 def _challenge(task: TaskState, claim: OwnClaim) -> Iterator[Action]:
-    """A challenger joins only if nobody alive holds its claim: else its bond would be at stake for nothing."""
+    """A challenger joins unless its own claim is the only one that is alive.
+
+    That somebody else holds it too is no reason to stay away: a sybil may hold the honest claim to keep challengers
+    out, and let itself be beaten once the challenge window is over.
+    """
     alive = {Standing.FREE, Standing.PLAYING}
-    held = any(
-        who.standing in alive and task.claim(who.claim_id).root == claim.tree.root
-        for who in task.roster
-        if who.claim_id
-    )
-    if not held:
+    claims = {task.claim(who.claim_id).root for who in task.roster if who.claim_id and who.standing in alive}
+    if claims != {claim.tree.root}:
         yield Challenge(
             task.task_id, claim.tree.root, claim.final_root, tuple(claim.tree.prove(claim.count - 1)), task.bond
         )

@@ -183,7 +183,9 @@ class World(Localnet):
         assert len(losers) + len(honest) == len(task.roster)
         for actor in self.actors:
             if isinstance(actor, Provider) and actor not in honest:
-                assert self.gained(actor) == (-task.bond if task.index_of(actor.address) is not None else 0)
+                index = task.index_of(actor.address)
+                won = [m for m in map(client.state.matches.get, task.match_ids) if m and _winner(m) == index]
+                assert self.gained(actor) == (0 if index is None else sum(match.paid for match in won) - task.bond)
         assert self.gained(client) == -paid_seats * task.reward
         self.check_conservation()
         return task

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from world import TERMS, World, match_line, training_job
 
-from node.adversaries import CHEATS, Cheat, LyingReferee
+from node.adversaries import CHEATS, Cheat, LyingReferee, Turncoat
 from node.referee import Referee
 from node.structs import Reason, Standing
 
@@ -18,7 +18,9 @@ def perform(cheat: Cheat):
     """Plays a cast: honest providers in the seats that are left, a challenger if there are none."""
     world, job = World(), training_job()
     client = world.client()
-    makers = cheat.liars * (SEATS if cheat.fills_seats else 1)
+    makers = cheat.liars
+    if cheat.fills_seats:
+        makers = tuple(cheat.liars[i % len(cheat.liars)] for i in range(SEATS))
     honest = [world.provider(f"p{i}") for i in range(SEATS - len(makers))]
     liars = [world.provider(f"p{SEATS - i - 1}", make) for i, make in enumerate(makers)]
     if cheat.fills_seats:
@@ -49,6 +51,17 @@ def test_sybils_in_every_seat_lose_to_one_challenger() -> None:
     matches = [client.state.matches[i] for i in task.match_ids]
     assert [match.reason for match in matches] == [Reason.VERDICT] * SEATS
     assert world.gained(challenger) == TERMS.reward + sum(match.paid for match in matches)
+
+
+def test_a_turncoat_with_the_honest_claim_does_not_keep_the_challenger_out() -> None:
+    world, client, task, (challenger,), liars = perform(CHEATS["turncoat"])
+    turncoats = [liar for liar in liars if isinstance(liar, Turncoat)]
+    assert turncoats
+    mine = task.roster[task.index_of(challenger.address)].claim_id
+    assert all(task.roster[task.index_of(liar.address)].claim_id == mine for liar in turncoats)
+    reasons = [client.state.matches[i].reason for i in task.match_ids]
+    assert Reason.TIMEOUT in reasons and Reason.VERDICT in reasons
+    assert world.gained(challenger) > TERMS.reward
 
 
 def test_two_liars_with_one_root_never_play_each_other() -> None:
