@@ -208,10 +208,6 @@ class ChainState:
             return ()
         return tuple(m for m in (self.matches[i] for i in task.match_ids) if m.phase is not Phase.DONE)
 
-    def match_of(self, task_id: int, index: int) -> MatchState | None:
-        """The live match that participant `index` plays, if any."""
-        return next((m for m in self.live_matches(task_id) if index in (m.index_a, m.index_b)), None)
-
 
 @dataclass(frozen=True)
 class Due:

@@ -52,28 +52,12 @@ class DType(IntEnum):
         """True for f32, bf16 and f16."""
         return self in (DType.F32, DType.BF16, DType.F16)
 
-    @property
-    def is_integer(self) -> bool:
-        """True for i64 and i32 (bool is neither a float nor an integer)."""
-        return self in (DType.I64, DType.I32)
-
     @classmethod
     def parse(cls, text: str) -> DType:
         """From the name of a tensor element type ("f32" ..., not "root"). Raises TensorError if unknown."""
         found = _BY_NAME.get(text)
         if found is None:
             raise TensorError(f"unknown dtype {text!r}", cure=f"Known dtypes: {', '.join(_BY_NAME)}")
-        return found
-
-    @classmethod
-    def from_code(cls, code: int) -> DType:
-        """From the code of a tensor element type (1 to 6). Raises TensorError if there is no such code."""
-        try:
-            found = cls(code)
-        except ValueError:
-            found = cls.ROOT
-        if found is cls.ROOT:
-            raise TensorError(f"unknown dtype code {code}", cure="Tensor dtypes have the codes 1 to 6")
         return found
 
     @classmethod
