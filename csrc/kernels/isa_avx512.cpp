@@ -1,5 +1,8 @@
 // The kernels for AVX-512 (F, DQ, BW, VL), 16 lanes.
 #if defined(__x86_64__)
+#if defined(RO_EMULATE_AVX512)
+#include "emulated_avx512.h"
+#endif
 #define RO_ISA avx512
 #define RO_ISA_AVX512
 #include "prim.h"

@@ -107,9 +107,13 @@ std::vector<Isa> available_isas() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+  [[maybe_unused]] const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
+#if defined(RO_EMULATE_AVX512)
+  isas.push_back(kAvx512);
+#else
   if (avx512) isas.push_back(kAvx512);
+#endif
   if (avx2) isas.push_back(kAvx2);
 #elif defined(__aarch64__)
   isas.push_back(kNeon);
