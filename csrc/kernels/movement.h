@@ -185,7 +185,7 @@ RO_KERNEL(permute) {
 
 // ---- expand, slice, cat ---------------------------------------------------------------------------------------------------
 
-RO_KERNEL(expand) { copy_broadcast(call); }
+RO_KERNEL(expand) { run_pointwise(call, copies); }
 
 RO_KERNEL(slice) {
   const int axis = (int)call.params[0];

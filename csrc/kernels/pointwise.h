@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 
 #include "functions.h"
@@ -21,10 +22,6 @@ namespace RO_ISA {
 constexpr int kMaxInputs = 8;
 constexpr int64_t kCheap = 16384;   // elements a thread gets at least: memory-bound operators
 constexpr int64_t kCostly = 4096;   // and those that compute an elementary function
-
-// Computes n output elements. Input k starts at p[k] and advances by step[k] bytes: its item size, or 0; then 64 bytes at p[k] are
-// filled with the value.
-using Span = void (*)(const void* context, const char* const* p, const int64_t* step, char* out, int64_t n);
 
 struct LoopNest {
   int inputs;
@@ -151,8 +148,9 @@ static inline void stage(const LoopNest& nest, int k, int64_t begin, int64_t n, 
   }
 }
 
-static inline void run_range(const LoopNest& nest, Span span, const void* context, char* out, int64_t out_size, int64_t begin,
-                             int64_t end) {
+// Covers the output elements [begin, end) by calls body(p, step, i, n): n elements from i, inputs as a Span reads them.
+template <class Body>
+static inline void run_range(const LoopNest& nest, int64_t begin, int64_t end, const Body& body) {
   const int last = nest.rank - 1;
   const int64_t row = nest.shape[last];
   const char* p[kMaxInputs];
@@ -172,7 +170,7 @@ static inline void run_range(const LoopNest& nest, Span span, const void* contex
           default: stage<uint64_t>(nest, k, i, n, staged[k]); break;
         }
       }
-      span(context, p, step, out + i * out_size, n);
+      body(p, step, i, n);
     }
     return;
   }
@@ -188,28 +186,48 @@ static inline void run_range(const LoopNest& nest, Span span, const void* contex
       fill_block(block[k], p[k], nest.size[k]);
       p[k] = block[k];
     }
-    span(context, p, step, out + i * out_size, n);
+    body(p, step, i, n);
     i += n;
   }
 }
 
-static inline void run_span(const Call& call, int inputs, int64_t grain, Span span, const void* context) {
+// The kernel of a pointwise operator.
+static inline void run_pointwise(const Call& call, FindSpan find) {
   const int64_t n = element_count(call.out);
   if (n == 0) return;
-  const LoopNest nest(call, inputs);
+  int32_t dtypes[kMaxInputs];
+  for (int k = 0; k < call.inputs; ++k) dtypes[k] = call.in[k].dtype;
+  const Pointwise pointwise = find(dtypes, call.out.dtype);
+  const LoopNest nest(call, call.inputs);
   char* const out = (char*)call.out.data;
-  const int64_t out_size = item_size(call.out.dtype);
-  parallel_for(n, grain, call.threads, [&](int64_t begin, int64_t end) {
-    run_range(nest, span, context, out, out_size, begin, end);
+  const int64_t size = item_size(call.out.dtype);
+  parallel_for(n, pointwise.costly ? kCostly : kCheap, call.threads, [&](int64_t begin, int64_t end) {
+    run_range(nest, begin, end, [&](const char* const* p, const int64_t* step, int64_t i, int64_t count) {
+      pointwise.span(call.literals, p, step, out + i * size, count);
+    });
   });
+}
+
+// Defines and registers a pointwise operator: from the dtypes of its inputs (`in`) and its output (`to`) to a Pointwise.
+#define RO_POINTWISE(op)                                                                                \
+  static Pointwise pointwise_##op(const int32_t* in, int32_t to);                                       \
+  static const ::ro::Registered registered_pointwise_##op(#op, kIsa, pointwise_##op);                   \
+  RO_KERNEL(op) { run_pointwise(call, pointwise_##op); }                                                \
+  static Pointwise pointwise_##op([[maybe_unused]] const int32_t* in, [[maybe_unused]] int32_t to)
+
+// An operation without state, from its type alone: a span has no context but the node's literals.
+template <class Op>
+RO_OP const Op& stateless() {
+  static_assert(std::is_empty_v<Op>, "an operation that a span applies captures nothing");
+  alignas(Op) static const char nothing[sizeof(Op)] = {};
+  return *(const Op*)nothing;
 }
 
 // ---- f32 to f32 -----------------------------------------------------------------------------------------------------------
 
 template <class Op, size_t... k>
-static inline void float_span(const void* context, const char* const* p, const int64_t* step, char* out, int64_t n,
-                              std::index_sequence<k...>) {
-  const Op op = *(const Op*)context;
+RO_OP void float_span(const Op& op, const char* const* p, const int64_t* step, char* out, int64_t n,
+                    std::index_sequence<k...>) {
   const char* q[] = {p[k]...};
   const int64_t advance[] = {step[k] * kLanes...};
   int64_t i = 0;
@@ -220,14 +238,12 @@ static inline void float_span(const void* context, const char* const* p, const i
   if (i < n) op(F::load(q[k], (int)(n - i))...).store(out + 4 * i, (int)(n - i));
 }
 
-template <int inputs, class Op>
-static inline void float_kernel(const Call& call, int64_t grain, const Op& op) {
-  run_span(
-      call, inputs, grain,
-      [](const void* context, const char* const* p, const int64_t* step, char* out, int64_t n) {
-        float_span<Op>(context, p, step, out, n, std::make_index_sequence<inputs>());
-      },
-      &op);
+template <int inputs, bool costly = false, class Op>
+static inline Pointwise floats(const Op&) {
+  return {[](const uint64_t*, const char* const* p, const int64_t* step, char* out, int64_t n) {
+            float_span(stateless<Op>(), p, step, out, n, std::make_index_sequence<inputs>());
+          },
+          costly};
 }
 
 // ---- any type, one element at a time: the compiler vectorises these loops -------------------------------------------------
@@ -267,13 +283,11 @@ static inline void item_span(const Op& op, const char* const* p, const int64_t* 
 
 // The output type is what op returns.
 template <class... In, class Op>
-static inline void item_kernel(const Call& call, const Op& op) {
-  run_span(
-      call, sizeof...(In), kCheap,
-      [](const void* context, const char* const* p, const int64_t* step, char* out, int64_t n) {
-        item_span<Op, In...>(*(const Op*)context, p, step, out, n, std::index_sequence_for<In...>());
-      },
-      &op);
+static inline Pointwise items(const Op&) {
+  return {[](const uint64_t*, const char* const* p, const int64_t* step, char* out, int64_t n) {
+            item_span<Op, In...>(stateless<Op>(), p, step, out, n, std::index_sequence_for<In...>());
+          },
+          false};
 }
 
 // ---- masks and bytes ------------------------------------------------------------------------------------------------------
@@ -309,42 +323,40 @@ RO_OP M load_bytes(const char* p) {
 
 // f32 x f32 to bool.
 template <class Op>
-static inline void compare_kernel(const Call& call, const Op& op) {
-  run_span(
-      call, 2, kCheap,
-      [](const void* context, const char* const* p, const int64_t* step, char* out, int64_t n) {
-        const Op compare = *(const Op*)context;
-        const char *a = p[0], *b = p[1];
-        const int64_t step_a = step[0], step_b = step[1];
-        int64_t i = 0;
-        for (; i + kLanes <= n; i += kLanes) {
-          store_bytes(compare(F::load(a + i * step_a), F::load(b + i * step_b)), out + i);
-        }
-        if (i < n) {
-          const int rest = (int)(n - i);
-          char bytes[kLanes];
-          store_bytes(compare(F::load(a + i * step_a, rest), F::load(b + i * step_b, rest)), bytes);
-          std::memcpy(out + i, bytes, rest);
-        }
-      },
-      &op);
+static inline Pointwise compares(const Op&) {
+  return {[](const uint64_t*, const char* const* p, const int64_t* step, char* out, int64_t n) {
+            const Op& compare = stateless<Op>();
+            const char *a = p[0], *b = p[1];
+            const int64_t step_a = step[0], step_b = step[1];
+            int64_t i = 0;
+            for (; i + kLanes <= n; i += kLanes) {
+              store_bytes(compare(F::load(a + i * step_a), F::load(b + i * step_b)), out + i);
+            }
+            if (i < n) {
+              const int rest = (int)(n - i);
+              char bytes[kLanes];
+              store_bytes(compare(F::load(a + i * step_a, rest), F::load(b + i * step_b, rest)), bytes);
+              std::memcpy(out + i, bytes, rest);
+            }
+          },
+          false};
 }
 
 // ---- the operators --------------------------------------------------------------------------------------------------------
 
-#define RO_FLOAT1(op, grain, expression) \
-  RO_KERNEL(op) { float_kernel<1>(call, grain, [](F x) { return expression; }); }
-#define RO_FLOAT2(op, grain, a, b, expression) \
-  RO_KERNEL(op) { float_kernel<2>(call, grain, [](F a, F b) { return expression; }); }
-#define RO_NUMERIC(op, floats, integers)                                                              \
-  RO_KERNEL(op) {                                                                                     \
-    if (call.in[0].dtype == kF32) float_kernel<2>(call, kCheap, [](F a, F b) { return floats; });     \
-    else item_kernel<int64_t, int64_t>(call, [](int64_t a, int64_t b) { return integers; }); \
+#define RO_FLOAT1(op, costly, expression) \
+  RO_POINTWISE(op) { return floats<1, costly>([](F x) { return expression; }); }
+#define RO_FLOAT2(op, costly, a, b, expression) \
+  RO_POINTWISE(op) { return floats<2, costly>([](F a, F b) { return expression; }); }
+#define RO_NUMERIC(op, float_result, integer_result)                                       \
+  RO_POINTWISE(op) {                                                                       \
+    if (to == kF32) return floats<2>([](F a, F b) { return float_result; });               \
+    return items<int64_t, int64_t>([](int64_t a, int64_t b) { return integer_result; });   \
   }
-#define RO_COMPARE(op, symbol)                                                                                     \
-  RO_KERNEL(op) {                                                                                                  \
-    if (call.in[0].dtype == kF32) compare_kernel(call, [](F a, F b) { return op(a, b); });                         \
-    else item_kernel<int64_t, int64_t>(call, [](int64_t a, int64_t b) { return (uint8_t)(a symbol b); }); \
+#define RO_COMPARE(op, symbol)                                                                   \
+  RO_POINTWISE(op) {                                                                             \
+    if (in[0] == kF32) return compares([](F a, F b) { return op(a, b); });                       \
+    return items<int64_t, int64_t>([](int64_t a, int64_t b) { return (uint8_t)(a symbol b); });  \
   }
 
 RO_NUMERIC(add, canonical(add(a, b)), add_i64(a, b))
@@ -352,7 +364,7 @@ RO_NUMERIC(sub, canonical(sub(a, b)), sub_i64(a, b))
 RO_NUMERIC(mul, canonical(mul(a, b)), mul_i64(a, b))
 RO_NUMERIC(maximum, maximum(a, b), a > b ? a : b)
 RO_NUMERIC(minimum, minimum(a, b), a < b ? a : b)
-RO_FLOAT2(div, kCheap, a, b, canonical(div(a, b)))
+RO_FLOAT2(div, false, a, b, canonical(div(a, b)))
 RO_COMPARE(eq, ==)
 RO_COMPARE(ne, !=)
 RO_COMPARE(lt, <)
@@ -360,57 +372,57 @@ RO_COMPARE(le, <=)
 RO_COMPARE(gt, >)
 RO_COMPARE(ge, >=)
 
-RO_KERNEL(neg) {
-  if (call.in[0].dtype == kF32) float_kernel<1>(call, kCheap, [](F x) { return canonical(neg(x)); });
-  else item_kernel<int64_t>(call, [](int64_t x) { return neg_i64(x); });
+RO_POINTWISE(neg) {
+  if (to == kF32) return floats<1>([](F x) { return canonical(neg(x)); });
+  return items<int64_t>([](int64_t x) { return neg_i64(x); });
 }
-RO_KERNEL(abs) {
-  if (call.in[0].dtype == kF32) float_kernel<1>(call, kCheap, [](F x) { return canonical(abs(x)); });
-  else item_kernel<int64_t>(call, [](int64_t x) { return abs_i64(x); });
+RO_POINTWISE(abs) {
+  if (to == kF32) return floats<1>([](F x) { return canonical(abs(x)); });
+  return items<int64_t>([](int64_t x) { return abs_i64(x); });
 }
 
 RO_OP F one() { return F::bits(kOneBits); }
 
-RO_FLOAT1(sqrt, kCheap, canonical(sqrt(x)))
-RO_FLOAT1(rsqrt, kCheap, canonical(div(one(), sqrt(x))))
-RO_FLOAT1(exp, kCostly, f_exp(x))
-RO_FLOAT1(log, kCostly, f_log(x))
-RO_FLOAT1(tanh, kCostly, f_tanh(x))
-RO_FLOAT1(sigmoid, kCostly, f_sigmoid(x))
-RO_FLOAT1(erf, kCostly, f_erf(x))
-RO_FLOAT1(gelu_erf, kCostly, f_gelu_erf(x))
-RO_FLOAT1(gelu_tanh, kCostly, f_gelu_tanh(x))
-RO_FLOAT1(silu, kCostly, f_silu(x))
-RO_FLOAT1(relu, kCheap, maximum(x, F::bits(0)))
-RO_FLOAT2(relu_grad, kCheap, dy, y, select(le(y, F::bits(0)), F::bits(0), dy))
-RO_FLOAT2(tanh_grad, kCheap, dy, y, canonical(mul(dy, fma(neg(y), y, one()))))
-RO_FLOAT2(sigmoid_grad, kCheap, dy, y, canonical(mul(dy, mul(y, sub(one(), y)))))
+RO_FLOAT1(sqrt, false, canonical(sqrt(x)))
+RO_FLOAT1(rsqrt, false, canonical(div(one(), sqrt(x))))
+RO_FLOAT1(exp, true, f_exp(x))
+RO_FLOAT1(log, true, f_log(x))
+RO_FLOAT1(tanh, true, f_tanh(x))
+RO_FLOAT1(sigmoid, true, f_sigmoid(x))
+RO_FLOAT1(erf, true, f_erf(x))
+RO_FLOAT1(gelu_erf, true, f_gelu_erf(x))
+RO_FLOAT1(gelu_tanh, true, f_gelu_tanh(x))
+RO_FLOAT1(silu, true, f_silu(x))
+RO_FLOAT1(relu, false, maximum(x, F::bits(0)))
+RO_FLOAT2(relu_grad, false, dy, y, select(le(y, F::bits(0)), F::bits(0), dy))
+RO_FLOAT2(tanh_grad, false, dy, y, canonical(mul(dy, fma(neg(y), y, one()))))
+RO_FLOAT2(sigmoid_grad, false, dy, y, canonical(mul(dy, mul(y, sub(one(), y)))))
 RO_OP F silu_slope(F x) {
   const F s = f_sigmoid(x);
   return mul(s, fma(x, sub(one(), s), one()));
 }
-RO_FLOAT2(silu_grad, kCostly, dy, x, canonical(mul(dy, silu_slope(x))))
-RO_FLOAT2(gelu_erf_grad, kCostly, dy, x, canonical(mul(dy, f_gelu_erf_slope(x))))
-RO_FLOAT2(gelu_tanh_grad, kCostly, dy, x, canonical(mul(dy, f_gelu_tanh_slope(x))))
+RO_FLOAT2(silu_grad, true, dy, x, canonical(mul(dy, silu_slope(x))))
+RO_FLOAT2(gelu_erf_grad, true, dy, x, canonical(mul(dy, f_gelu_erf_slope(x))))
+RO_FLOAT2(gelu_tanh_grad, true, dy, x, canonical(mul(dy, f_gelu_tanh_slope(x))))
 
-RO_KERNEL(logical_and) {
-  item_kernel<Bool, Bool>(call, [](Bool a, Bool b) { return (uint8_t)((a.byte != 0) & (b.byte != 0)); });
+RO_POINTWISE(logical_and) {
+  return items<Bool, Bool>([](Bool a, Bool b) { return (uint8_t)((a.byte != 0) & (b.byte != 0)); });
 }
-RO_KERNEL(logical_or) {
-  item_kernel<Bool, Bool>(call, [](Bool a, Bool b) { return (uint8_t)((a.byte | b.byte) != 0); });
+RO_POINTWISE(logical_or) {
+  return items<Bool, Bool>([](Bool a, Bool b) { return (uint8_t)((a.byte | b.byte) != 0); });
 }
-RO_KERNEL(logical_xor) {
-  item_kernel<Bool, Bool>(call, [](Bool a, Bool b) { return (uint8_t)((a.byte != 0) ^ (b.byte != 0)); });
+RO_POINTWISE(logical_xor) {
+  return items<Bool, Bool>([](Bool a, Bool b) { return (uint8_t)((a.byte != 0) ^ (b.byte != 0)); });
 }
-RO_KERNEL(logical_not) {
-  item_kernel<Bool>(call, [](Bool a) { return (uint8_t)(a.byte == 0); });
+RO_POINTWISE(logical_not) {
+  return items<Bool>([](Bool a) { return (uint8_t)(a.byte == 0); });
 }
 
 template <class T>
-static inline void where_items(const Call& call) {
-  item_kernel<Bool, T, T>(call, [](Bool c, T a, T b) { return c.byte != 0 ? a : b; });
+static inline Pointwise where_items() {
+  return items<Bool, T, T>([](Bool c, T a, T b) { return c.byte != 0 ? a : b; });
 }
-static inline void where_words(const void*, const char* const* p, const int64_t* step, char* out, int64_t n) {
+static inline void where_words(const uint64_t*, const char* const* p, const int64_t* step, char* out, int64_t n) {
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes) {
     select(load_bytes(p[0] + i * step[0]), F::load(p[1] + i * step[1]), F::load(p[2] + i * step[2])).store(out + 4 * i);
@@ -422,106 +434,100 @@ static inline void where_words(const void*, const char* const* p, const int64_t*
     select(load_bytes(bytes), F::load(p[1] + i * step[1], rest), F::load(p[2] + i * step[2], rest)).store(out + 4 * i, rest);
   }
 }
-RO_KERNEL(where) {
-  switch (item_size(call.out.dtype)) {
-    case 1: where_items<uint8_t>(call); break;
-    case 2: where_items<uint16_t>(call); break;
-    case 4: run_span(call, 3, kCheap, where_words, nullptr); break;
-    default: where_items<uint64_t>(call); break;
+RO_POINTWISE(where) {
+  switch (item_size(to)) {
+    case 1: return where_items<uint8_t>();
+    case 2: return where_items<uint16_t>();
+    case 4: return {where_words, false};
+    default: return where_items<uint64_t>();
   }
 }
 
 // Copies items with broadcasting: expand, and casts to the same dtype.
 template <class T>
-static inline void copy_items(const Call& call) {
-  run_span(
-      call, 1, kCheap,
-      [](const void*, const char* const* p, const int64_t* step, char* out, int64_t n) {
-        if (step[0] != 0) {
-          std::memmove(out, p[0], n * sizeof(T));
-          return;
-        }
-        const T x = load_item<T>(p[0]);
-        for (int64_t i = 0; i < n; ++i) std::memcpy(out + i * sizeof(T), &x, sizeof(T));
-      },
-      nullptr);
+static inline Pointwise copy_items() {
+  return {[](const uint64_t*, const char* const* p, const int64_t* step, char* out, int64_t n) {
+            if (step[0] != 0) {
+              std::memmove(out, p[0], n * sizeof(T));
+              return;
+            }
+            const T x = load_item<T>(p[0]);
+            for (int64_t i = 0; i < n; ++i) std::memcpy(out + i * sizeof(T), &x, sizeof(T));
+          },
+          false};
 }
-static inline void copy_broadcast(const Call& call) {
-  switch (item_size(call.out.dtype)) {
-    case 1: copy_items<uint8_t>(call); break;
-    case 2: copy_items<uint16_t>(call); break;
-    case 4: copy_items<uint32_t>(call); break;
-    default: copy_items<uint64_t>(call); break;
+static inline Pointwise copies(const int32_t*, int32_t to) {
+  switch (item_size(to)) {
+    case 1: return copy_items<uint8_t>();
+    case 2: return copy_items<uint16_t>();
+    case 4: return copy_items<uint32_t>();
+    default: return copy_items<uint64_t>();
   }
 }
 
-RO_KERNEL(cast) {
-  const int32_t from = call.in[0].dtype, to = call.out.dtype;
-  if (from == to) return copy_broadcast(call);
+RO_POINTWISE(cast) {
+  const int32_t from = in[0];
+  if (from == to) return copies(in, to);
   if (to == kF32) {
-    if (from == kI64) item_kernel<int64_t>(call, [](int64_t x) { return i64_to_f32(x); });
-    else item_kernel<Bool>(call, [](Bool x) { return x.byte != 0 ? 1.0f : 0.0f; });
-  } else if (to == kI64) {
-    if (from == kF32) item_kernel<float>(call, [](float x) { return f32_to_i64(x); });
-    else item_kernel<Bool>(call, [](Bool x) { return (int64_t)(x.byte != 0); });
-  } else if (from == kF32) {
-    item_kernel<float>(call, [](float x) { return (uint8_t)f32_to_bool(x); });
-  } else {
-    item_kernel<int64_t>(call, [](int64_t x) { return (uint8_t)(x != 0); });
+    if (from == kI64) return items<int64_t>([](int64_t x) { return i64_to_f32(x); });
+    return items<Bool>([](Bool x) { return x.byte != 0 ? 1.0f : 0.0f; });
   }
+  if (to == kI64) {
+    if (from == kF32) return items<float>([](float x) { return f32_to_i64(x); });
+    return items<Bool>([](Bool x) { return (int64_t)(x.byte != 0); });
+  }
+  if (from == kF32) return items<float>([](float x) { return (uint8_t)f32_to_bool(x); });
+  return items<int64_t>([](int64_t x) { return (uint8_t)(x != 0); });
 }
 
-RO_KERNEL(rstd) {
-  const F n = F::set(literal_f32(call, 0)), eps = F::set(literal_f32(call, 1));
-  float_kernel<1>(call, kCheap, [n, eps](F x) { return canonical(div(one(), sqrt(add(div(x, n), eps)))); });
+RO_POINTWISE(rstd) {
+  return {[](const uint64_t* literals, const char* const* p, const int64_t* step, char* out, int64_t count) {
+            const F n = F::bits((uint32_t)literals[0]), eps = F::bits((uint32_t)literals[1]);
+            float_span([n, eps](F x) { return canonical(div(one(), sqrt(add(div(x, n), eps)))); }, p, step, out, count,
+                       std::make_index_sequence<1>());
+          },
+          false};
 }
-RO_KERNEL(normalize) {
-  float_kernel<3>(call, kCheap, [](F x, F mean, F rstd) { return canonical(mul(sub(x, mean), rstd)); });
+RO_POINTWISE(normalize) {
+  return floats<3>([](F x, F mean, F rstd) { return canonical(mul(sub(x, mean), rstd)); });
 }
-RO_KERNEL(layer_norm) {
-  float_kernel<5>(call, kCheap, [](F x, F mean, F rstd, F w, F b) { return canonical(fma(mul(sub(x, mean), rstd), w, b)); });
+RO_POINTWISE(layer_norm) {
+  return floats<5>([](F x, F mean, F rstd, F w, F b) { return canonical(fma(mul(sub(x, mean), rstd), w, b)); });
 }
-RO_KERNEL(layer_norm_grad) {
-  float_kernel<7>(call, kCheap, [](F dy, F x, F mean, F rstd, F w, F c1, F c2) {
+RO_POINTWISE(layer_norm_grad) {
+  return floats<7>([](F dy, F x, F mean, F rstd, F w, F c1, F c2) {
     const F h = mul(sub(x, mean), rstd);
     return canonical(mul(rstd, sub(sub(mul(dy, w), c1), mul(h, c2))));
   });
 }
 
 // x, m and s, where per_s(s) is the same for a whole row if s is: then it is computed once.
-template <class PerS, class Op>
-static inline void row_statistics_span(const PerS& per_s, const Op& op, const char* const* p, const int64_t* step, char* out,
-                                       int64_t n) {
-  const bool fixed = step[2] == 0;
-  F t = per_s(F::load(p[2], fixed || n >= kLanes ? kLanes : (int)n));
-  int64_t i = 0;
-  for (; i + kLanes <= n; i += kLanes) {
-    if (!fixed) t = per_s(F::load(p[2] + i * step[2]));
-    op(F::load(p[0] + i * step[0]), F::load(p[1] + i * step[1]), t).store(out + 4 * i);
-  }
-  if (i < n) {
-    const int rest = (int)(n - i);
-    if (!fixed) t = per_s(F::load(p[2] + i * step[2], rest));
-    op(F::load(p[0] + i * step[0], rest), F::load(p[1] + i * step[1], rest), t).store(out + 4 * i, rest);
-  }
+template <bool costly, class PerS, class Op>
+static inline Pointwise row_statistics(const PerS&, const Op&) {
+  return {[](const uint64_t*, const char* const* p, const int64_t* step, char* out, int64_t n) {
+            const PerS& per_s = stateless<PerS>();
+            const Op& op = stateless<Op>();
+            const bool fixed = step[2] == 0;
+            F t = per_s(F::load(p[2], fixed || n >= kLanes ? kLanes : (int)n));
+            int64_t i = 0;
+            for (; i + kLanes <= n; i += kLanes) {
+              if (!fixed) t = per_s(F::load(p[2] + i * step[2]));
+              op(F::load(p[0] + i * step[0]), F::load(p[1] + i * step[1]), t).store(out + 4 * i);
+            }
+            if (i < n) {
+              const int rest = (int)(n - i);
+              if (!fixed) t = per_s(F::load(p[2] + i * step[2], rest));
+              op(F::load(p[0] + i * step[0], rest), F::load(p[1] + i * step[1], rest), t).store(out + 4 * i, rest);
+            }
+          },
+          costly};
 }
-RO_KERNEL(softmax) {
-  run_span(
-      call, 3, kCostly,
-      [](const void*, const char* const* p, const int64_t* step, char* out, int64_t n) {
-        row_statistics_span([](F s) { return div(one(), s); },
-                            [](F x, F m, F r) { return canonical(mul(f_exp(sub(x, m)), r)); }, p, step, out, n);
-      },
-      nullptr);
+RO_POINTWISE(softmax) {
+  return row_statistics<true>([](F s) { return div(one(), s); },
+                              [](F x, F m, F r) { return canonical(mul(f_exp(sub(x, m)), r)); });
 }
-RO_KERNEL(log_softmax) {
-  run_span(
-      call, 3, kCheap,
-      [](const void*, const char* const* p, const int64_t* step, char* out, int64_t n) {
-        row_statistics_span([](F s) { return f_log(s); }, [](F x, F m, F l) { return canonical(sub(sub(x, m), l)); }, p, step,
-                            out, n);
-      },
-      nullptr);
+RO_POINTWISE(log_softmax) {
+  return row_statistics<false>([](F s) { return f_log(s); }, [](F x, F m, F l) { return canonical(sub(sub(x, m), l)); });
 }
 
 #undef RO_FLOAT1

@@ -14,6 +14,7 @@ namespace {
 struct Entry {
   Kernel kernels[4] = {};
   Kernel fused[4] = {};
+  FindSpan spans[4] = {};
   Element element = nullptr;
 };
 
@@ -53,6 +54,8 @@ Registered::Registered(const char* name, Isa isa, Kernel kernel, bool fused) {
   (fused ? entries()[name].fused : entries()[name].kernels)[isa] = kernel;
 }
 Registered::Registered(const char* name, Element element) { entries()[name].element = element; }
+
+Registered::Registered(const char* name, Isa isa, FindSpan find) { entries()[name].spans[isa] = find; }
 
 Kernel find_kernel(const std::string& name, Isa isa) { return find(name, isa, &Entry::kernels); }
 Kernel find_fused(const std::string& name, Isa isa) { return find(name, isa, &Entry::fused); }
@@ -100,6 +103,19 @@ std::vector<std::string> fused_names(Isa isa) {
   for (const auto& [name, entry] : entries())
     if (entry.fused[isa]) names.push_back(name);
   return names;
+}
+
+std::vector<std::string> pointwise_names() {
+  std::vector<std::string> names;
+  for (const auto& [name, entry] : entries())
+    if (entry.spans[kAvx512] || entry.spans[kNeon]) names.push_back(name);
+  return names;
+}
+
+std::vector<FindSpan> pointwise_spans(Isa isa) {
+  std::vector<FindSpan> spans;
+  for (const std::string& name : pointwise_names()) spans.push_back(entries()[name].spans[isa]);
+  return spans;
 }
 
 std::vector<Isa> available_isas() {

@@ -2,6 +2,7 @@
 //
 //   namespace ro::RO_ISA { RO_KERNEL(add) { ... use call ... } }         a kernel for the instruction set of this unit
 //   namespace ro::RO_ISA { RO_FUSED(layer_norm_forward) { ... } }        a kernel over a group of nodes
+//   namespace ro::RO_ISA { RO_POINTWISE(add) { ... use in, to; return {span, costly}; } }   a pointwise operator (pointwise.h)
 //   RO_ELEMENT(add) { ... use call, index ... return bits; }             the reference: bits of one output element
 #pragma once
 #include <cstddef>
@@ -12,9 +13,20 @@
 
 namespace ro {
 
+// Computes n output elements of a pointwise operator. Input k starts at p[k] and advances by step[k] bytes: its item size, or 0;
+// then 64 bytes at p[k] are filled with the value. literals: the node's. `out` may be an input with a step of its own size.
+using Span = void (*)(const uint64_t* literals, const char* const* p, const int64_t* step, char* out, int64_t n);
+struct Pointwise {
+  Span span;
+  bool costly;  // computes an elementary function: fewer elements are worth a thread
+};
+// The span for the dtypes of the inputs and of the output.
+using FindSpan = Pointwise (*)(const int32_t* in, int32_t to);
+
 struct Registered {
   Registered(const char* name, Isa isa, Kernel kernel, bool fused);
   Registered(const char* name, Element element);
+  Registered(const char* name, Isa isa, FindSpan find);
 };
 
 // The kernel for `isa`, else for the next lower instruction set, else nullptr (then the reference is run element by element).
@@ -32,6 +44,9 @@ std::vector<std::string> operator_names();
 // Names with a kernel of exactly this instruction set.
 std::vector<std::string> kernel_names(Isa isa);
 std::vector<std::string> fused_names(Isa isa);
+// Pointwise operators, sorted; and their spans for exactly this instruction set in the same order, nullptr where it has none.
+std::vector<std::string> pointwise_names();
+std::vector<FindSpan> pointwise_spans(Isa isa);
 
 // Instruction sets that this build has and this processor runs, best first; the last is always kScalar.
 std::vector<Isa> available_isas();
