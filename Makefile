@@ -54,6 +54,7 @@ vectors: setup-dev
 	$(BIN)/python scripts/build_vectors.py
 	$(BIN)/python scripts/build_program_vectors.py
 	$(BIN)/python tests/repops/kernel_vectors.py
+	$(BIN)/python scripts/build_function_listings.py
 
 clean:
 	rm -rf $(VENV) node_modules build out cache

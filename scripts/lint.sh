@@ -8,3 +8,4 @@ cd "$(dirname "$0")/.."
 npx --no-install forge fmt --check
 .venv/bin/python scripts/build_contracts.py --check
 .venv/bin/python scripts/build_vectors.py --check
+.venv/bin/python scripts/build_function_listings.py --check

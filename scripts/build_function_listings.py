@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Write docs/spec/functions.md: the elementary functions as lists of primitives, from csrc/kernels/functions.h itself.
+
+    python scripts/build_function_listings.py           writes the page
+    python scripts/build_function_listings.py --check   compares it with the page, exit status 1 on a difference
+
+Needs a C++17 compiler (CXX, else c++).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs" / "spec" / "functions.md"
+SOURCE = ROOT / "csrc" / "tools" / "list_functions.cpp"
+
+HEAD = """# Elementary functions, profile RO-1
+
+Normative, and generated from `csrc/kernels/functions.h` by `scripts/build_function_listings.py`.
+Each function is a straight list of primitives on 32-bit values: no branches, no tables. An implementation may do
+anything that gives the same bits. `tests/repops/test_function_listings.py` evaluates this page and compares the result
+with the kernels. How accurate the functions are: [operators](operators.md), section Functions.
+
+A literal is the hexadecimal pattern of 32 bits; as a float it is binary32, as an integer two's complement.
+
+| primitive | meaning |
+|---|---|
+| ADD SUB MUL DIV SQRT | IEEE 754 binary32, round to nearest even, gradual underflow |
+| FMA(a, b, c) | a b + c, rounded once |
+| NEG ABS AND OR XOR | on the bits of floats: sign flipped, sign cleared, bit by bit |
+| LT LE GT GE EQ NE | IEEE compare of floats to a mask; false with a NaN, NE true |
+| ISNAN | mask: exponent all ones and a fraction that is not zero |
+| SEL(m, a, b), ISEL | m ? a : b, floats, integers; bits verbatim |
+| GREATER(a, b), LESS(a, b) | a > b ? a : b and a < b ? a : b. Where an operand is NaN the result is not used |
+| MAND MOR MNOT | of masks |
+| IADD ISUB IMUL | integers modulo 2^32 |
+| IAND IOR IXOR, IANDNOT(a, b) | bit by bit; IANDNOT is (not a) and b |
+| SHL SHR SAR | shift left, logical right, arithmetic right, by a constant |
+| IMIN IMAX ILT IGT IEQ | of signed integers |
+| BITS FLOAT | the same bits, read as an integer, as a float |
+| ITOF | signed integer to float, round to nearest even |
+| FTOI | float to signed integer, toward zero; where it is used the value is in range |
+
+"""
+
+
+def listing() -> str:
+    """The listings, by compiling and running the generator. Raises CalledProcessError with the compiler's output."""
+    compiler = os.environ.get("CXX", "c++")
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder) / "list_functions"
+        include = f"-I{ROOT / 'csrc'}"
+        subprocess.run([compiler, "-std=c++17", include, str(SOURCE), "-o", str(program)], check=True)
+        return subprocess.run([str(program)], check=True, capture_output=True, text=True).stdout
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Write docs/spec/functions.md.")
+    parser.add_argument("--check", action="store_true", help="compare only")
+    arguments = parser.parse_args()
+    page = f"{HEAD}```\n{listing().rstrip()}\n```\n"
+    if not arguments.check:
+        PAGE.write_text(page, encoding="utf-8")
+        return 0
+    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page:
+        return 0
+    print(f"{PAGE.relative_to(ROOT)} is not what functions.h says: run {Path(__file__).name}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
