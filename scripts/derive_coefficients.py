@@ -154,10 +154,13 @@ def descending(c: dict[int, np.float32]) -> list[np.float32]:
 
 
 def polynomial(name: str, what: str, table: Sequence[np.float32], fit_error: float, worst: float) -> str:
+    return f"// {what}. Fit {fit_error:.1e}, in binary32 at most {worst:.3f} ulp.\n" + horner_text(name, table)
+
+
+def horner_text(name: str, table: Sequence[np.float32]) -> str:
     words = [f"{pattern(v)}u" for v in table]
     values = ",\n                ".join(", ".join(words[i : i + 7]) for i in range(0, len(words), 7))
-    text = f"// {what}. Fit {fit_error:.1e}, in binary32 at most {worst:.3f} ulp.\n"
-    return text + f"template <class V>\nRO_OP V {name}(V x) {{\n  return horner(x, {values});\n}}\n"
+    return f"template <class V>\nRO_OP V {name}(V x) {{\n  return horner(x, {values});\n}}\n"
 
 
 def constants(what: str, **values: object) -> str:
@@ -188,7 +191,8 @@ def exponential(base_two: bool) -> str:
     table, worst = polish(descending(c), range(7 - len(fixed)), cost)
     if base_two:
         return polynomial("poly_exp2", "2^x, |x| <= 1/2", table, error, worst)
-    return polynomial("poly_exp", "e^x, |x| <= ln(2)/2", table, error, worst)
+    text = polynomial("poly_exp", "e^x, |x| <= ln(2)/2", table, error, worst)
+    return text + "// (e^x - 1) / x: the same without the last coefficient.\n" + horner_text("poly_expm1", table[:-1])
 
 
 def logarithm() -> str:
@@ -249,28 +253,43 @@ def erf_tail() -> str:
     ).replace("// c\n", "")
 
 
-def normal_tail() -> str:
-    """Phi(-a) = exp(-a^2/2) t q(a t), t = 1/(a + 4), for 0 <= a <= 15. Phi is the normal distribution.
+def normal_exponent() -> str:
+    """log2(Phi(-a)) = a h(a) - 1 for 0 <= a <= 14.4; Phi is the normal distribution.
 
-    q(0) = 2 exactly, so that small arguments see no rounding error of the polynomial.
+    The weight is Phi(-a) itself, an error of the exponent costs that much of Phi; where Phi is below 1e-6 it is 1e-6.
     """
-    ws = grid(0.0, 15 / 19)[1:]
-    ws = ws[ws > 1e-6]
-    point = [4 * mpf(float(w)) / (1 - mpf(float(w))) for w in ws]
-    target = np.array(
-        [np.longdouble(mp.nstr(mp.exp(a * a / 2) * mp.erfc(a / mp.sqrt(2)) / 2 * (a + 4), 25)) for a in point],
-        dtype=np.longdouble,
+    xs = grid(0.0, 14.4, 1000)[1:]
+    g = evaluate(lambda a: mp.log(mp.erfc(a / mp.sqrt(2)) / 2, 2), xs)  # type: ignore[operator]
+    weight = np.maximum(np.exp2(g.astype(np.float64)), 1e-6) * xs * math.log(2)
+    c, error = fit(range(11), range(11), {}, (g + 1) / xs, weight, xs)
+    x = np.linspace(0.0, 5.5, 40001).astype(np.float32)[1:]
+    truth = np.array([math.erfc(float(v) * math.sqrt(0.5)) / 2 for v in x])
+
+    def cost(t: list[np.float32]) -> float:
+        return float(np.max(np.abs(np.exp2(horner(t, x).astype(np.float64) * x - 1) - truth)) * 2.0**24)
+
+    table, worst = polish(descending(c), range(11), cost)
+    return polynomial("poly_normal_exponent", "(log2(Phi(-x)) + 1) / x, 0 <= x <= 14.4", table, error, worst)
+
+
+def normal_slope() -> str:
+    """m(a) of Phi(-a) - a phi(a) = e^(-a^2/2) m(a) for 0 <= a <= 5.4; the weight is e^(-a^2/2), m(0) = 1/2 exactly."""
+    xs = grid(0.0, 5.4, 1000)[1:]
+    target = evaluate(
+        lambda a: mp.exp(a * a / 2) * mp.erfc(a / mp.sqrt(2)) / 2 - a / mp.sqrt(2 * mp.pi),  # type: ignore[operator]
+        xs,
     )
-    c, error = fit(range(10), range(1, 10), {0: np.float32(2)}, target, (1 / target).astype(np.float64), ws)
+    weight = np.exp(-xs * xs / 2)
+    n = 12
+    c, error = fit(range(n), range(1, n), {0: np.float32(0.5)}, target, weight, xs)
+    x = xs.astype(np.float32)
     truth = target.astype(np.float64)
 
     def cost(t: list[np.float32]) -> float:
-        exact = sum(np.float64(v) * ws**n for n, v in enumerate(reversed(t)))
-        return float(np.max(np.abs(exact - truth) / ulp(truth)))  # the rounded coefficients, evaluated exactly
+        return float(np.max(np.abs(horner(t, x) - truth) * weight) * 2.0**24)
 
-    table, _ = polish(descending(c), range(9), cost)
-    worst = float(np.max(np.abs(horner(table, ws.astype(np.float32)) - truth) / ulp(truth)))
-    return polynomial("poly_normal_tail", "q(x) of Phi(-a) = exp(-a^2/2) t q(a t), t = 1/(a + 4)", table, error, worst)
+    table, worst = polish(descending(c), range(n - 1), cost)
+    return polynomial("poly_normal_slope", "e^(x^2/2) Phi(-x) - x / sqrt(2 pi), 0 <= x <= 5.4", table, error, worst)
 
 
 def block() -> str:
@@ -287,8 +306,9 @@ def block() -> str:
         odd("poly_tanh", "(tanh(y) / y - 1) / y^2, x = y^2, |y| <= 1", mp.tanh, math.tanh, 1),
         odd("poly_erf", "erf(y) / y - 1, x = y^2, |y| <= 1", mp.erf, math.erf, 0),
         erf_tail(),
-        normal_tail(),
-        constants("1/sqrt(2 pi)", kNormalDensity=1 / mp.sqrt(2 * mp.pi)),
+        normal_exponent(),
+        normal_slope(),
+        constants("-log2(e) / 2", kMinusHalfLog2e=-1 / (2 * mp.log(2))),
         constants(
             "tanh GELU is x sigma(v), v = x (gate + cubic x^2), v' = gate + 3 cubic x^2",
             kGeluGate=gate,

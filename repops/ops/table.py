@@ -58,10 +58,21 @@ _FUSED = {
 }
 
 
-def _rows(rule: Rule, version: int = 1, **by_name: Callable[..., Array]) -> list[Operator]:
+# The operators whose bits have changed since version 1.
+_VERSIONS = dict.fromkeys(("sigmoid", "silu", "silu_grad", "gelu_erf", "gelu_erf_grad", "gelu_tanh"), 2)
+
+
+def _rows(rule: Rule, **by_name: Callable[..., Array]) -> list[Operator]:
     """Pointwise operators with one rule; each name with its function in float64."""
     return [
-        Operator(name, rule, twins.pointwise(function), version, in_place=True, fused=_FUSED.get(name, ""))
+        Operator(
+            name,
+            rule,
+            twins.pointwise(function),
+            _VERSIONS.get(name, 1),
+            in_place=True,
+            fused=_FUSED.get(name, ""),
+        )
         for name, function in by_name.items()
     ]
 
