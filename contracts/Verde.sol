@@ -52,6 +52,7 @@ contract Verde is Disputes {
         task.grace = params.grace;
         task.refereeWindow = params.refereeWindow;
         task.deliveryWindow = params.deliveryWindow;
+        task.challengeWindow = params.challengeWindow;
         task.referee = params.referee;
         task.reward = params.reward;
         task.bond = params.bond;
@@ -172,8 +173,16 @@ contract Verde is Disputes {
         Clock.requireBefore(task.challengeDeadline);
         _requireCommitments(task);
         uint32 index = _join(taskId, task);
+        uint32 known = task.claims;
         uint32 claimId = _claim(taskId, task, index, claimRoot, finalStateRoot, proof);
-        emit Challenged(taskId, msg.sender, index, claimId, claimRoot, finalStateRoot);
+        uint40 deadline = task.challengeDeadline;
+        if (claimId > known) {
+            // A new claim can be answered for a whole window. Deadlines never move back.
+            uint256 extended = block.timestamp + task.challengeWindow;
+            if (extended > type(uint40).max) extended = type(uint40).max;
+            if (extended > deadline) task.challengeDeadline = deadline = uint40(extended);
+        }
+        emit Challenged(taskId, msg.sender, index, claimId, claimRoot, finalStateRoot, deadline);
     }
 
     // ---------------------------------------------------------------- Settlement
@@ -257,7 +266,7 @@ contract Verde is Disputes {
         assembly ("memory-safe") {
             slot := stored.slot
         }
-        Unpack.returnStruct(slot, hex"140101010101010101040505050504040404040205050505051410101010080808040420202020");
+        Unpack.returnStruct(slot, hex"14010101010101010104050505050404040404020505050505051410101010080808040420202020");
     }
 
     /// @inheritdoc IVerde

@@ -22,7 +22,8 @@ from node.data import Array, DataSource, State
 from node.errors import MissingData, TxReverted
 from node.events import Event, Revealed
 from node.fold import MatchState, TaskState
-from node.plan import Action, Chain, Commit, Reveal, seat_free
+from node.localnet import LAST_SECONDS
+from node.plan import Action, Chain, Challenge, Commit, Reveal, seat_free
 from node.player import Link
 from node.provider import Provider
 from node.referee import Referee
@@ -274,6 +275,20 @@ class Turncoat(Provider):
 
     def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
         return [action for action in actions if not hasattr(action, "match")]
+
+
+class LateClaim(Provider):
+    """Brings its lie in the last seconds of the challenge window, when it is too late for others to look."""
+
+    def __init__(self, link: Link, directory: Mapping[str, DataSource], **how: Any) -> None:
+        settings: dict[str, Any] = {"make_work": FlipBit, "takes_seats": False, "challenges": True}
+        super().__init__(link, directory, **(settings | how))
+
+    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
+        return [action for action in actions if not isinstance(action, Challenge) or self._late(action.task)]
+
+    def _late(self, task_id: int) -> bool:
+        return self.now >= self.state.tasks[task_id].challenge_deadline - LAST_SECONDS
 
 
 class RefuseData(Provider):

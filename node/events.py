@@ -78,7 +78,8 @@ class Revealed(_Event):
 
 @dataclass(frozen=True)
 class Challenged(_Event):
-    """`challenger` joined as participant `index`, paid its bond and stands in its claim's queue."""
+    """`challenger` joined as participant `index`, paid its bond and stands in its claim's queue. A claim that nobody
+    held before has moved the challenge deadline."""
 
     task_id: int
     challenger: str
@@ -86,6 +87,7 @@ class Challenged(_Event):
     claim_id: int
     claim_root: bytes
     final_state_root: bytes
+    challenge_deadline: int
 
 
 @dataclass(frozen=True)

@@ -360,6 +360,7 @@ def _fold(state: ChainState, event: Event) -> ChainState:
         case ev.Challenged():
             task = state.tasks[event.task_id]
             task = _join(task, event, event.challenger, Standing.NONE, ZERO)
+            task = replace(task, challenge_deadline=event.challenge_deadline)
             return _with(state, _claims(task, event))
         case ev.Paired():
             return _paired(state, event)
@@ -426,6 +427,7 @@ def _created(state: ChainState, event: ev.TaskCreated) -> ChainState:
         grace=p.grace,
         referee_window=p.referee_window,
         delivery_window=p.delivery_window,
+        challenge_window=p.challenge_window,
         referee=p.referee,
         reward=p.reward,
         bond=p.bond,

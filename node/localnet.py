@@ -112,6 +112,7 @@ class Localnet:
         now = self.devnet.now
         half_time = (task.commit_deadline + task.reveal_deadline) // 2  # who does not see finality reveals then
         instants = [task.commit_deadline, half_time, task.reveal_deadline, task.challenge_deadline]
+        instants.append(task.challenge_deadline - LAST_SECONDS)
         for match in state.live_matches(task.task_id):
             waits = due(task, match, now)
             if waits is not None:

@@ -189,6 +189,7 @@ class Task:
     grace: int
     referee_window: int
     delivery_window: int
+    challenge_window: int
     referee: str
     reward: int
     bond: int

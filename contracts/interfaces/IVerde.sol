@@ -148,7 +148,7 @@ interface IVerde {
         uint40 commitWindow;
         /// From the commit to the reveal deadline, more than 0.
         uint40 revealWindow;
-        /// From the reveal to the challenge deadline, more than 0.
+        /// From the reveal to the challenge deadline, more than 0; and from a challenge with a new claim, at least.
         uint40 challengeWindow;
         /// For a post, more than 0.
         uint40 buildWindow;
@@ -202,6 +202,7 @@ interface IVerde {
         uint40 grace;
         uint40 refereeWindow;
         uint40 deliveryWindow;
+        uint40 challengeWindow;
         IReferee referee;
         uint128 reward;
         uint128 bond;
@@ -323,14 +324,16 @@ interface IVerde {
         bytes32 finalStateRoot
     );
 
-    /// @notice `challenger` joined as participant `index`, paid its bond and stands in its claim's queue.
+    /// @notice `challenger` joined as participant `index`, paid its bond and stands in its claim's queue. A claim that nobody held before moves
+    /// the challenge deadline to a whole window from now.
     event Challenged(
         uint256 indexed taskId,
         address indexed challenger,
         uint32 index,
         uint32 claimId,
         bytes32 claimRoot,
-        bytes32 finalStateRoot
+        bytes32 finalStateRoot,
+        uint40 challengeDeadline
     );
 
     /// @notice A match began at level Checkpoints; A is due to open its claim (unless the claim is one checkpoint: then LevelClosed follows).
@@ -508,6 +511,7 @@ interface IVerde {
         external;
 
     /// @notice Joins with a claim of one's own, from the reveal deadline until the challenge deadline. Carries the bond. For anyone who is no participant.
+    /// With a claim that nobody held before, the deadline becomes one challenge window from now, so that nobody can bring a claim unanswered.
     /// @param proof Siblings of the claim's last real leaf, which must be `finalStateRoot`.
     /// @dev Reverts: UnknownTask, WrongStatus, TooEarly, TooLate, WrongCommitments, WrongValue, AlreadyJoined, WrongLength, WrongRoot.
     function challenge(uint256 taskId, bytes32 claimRoot, bytes32 finalStateRoot, bytes32[] calldata proof)

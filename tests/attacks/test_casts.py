@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from world import TERMS, World, match_line, training_job
 
-from node.adversaries import CHEATS, Cheat, LyingReferee, Turncoat
+from node.adversaries import CHEATS, Cheat, LateClaim, LyingReferee, Turncoat
 from node.referee import Referee
 from node.structs import Reason, Standing
 
@@ -62,6 +62,23 @@ def test_a_turncoat_with_the_honest_claim_does_not_keep_the_challenger_out() -> 
     reasons = [client.state.matches[i].reason for i in task.match_ids]
     assert Reason.TIMEOUT in reasons and Reason.VERDICT in reasons
     assert world.gained(challenger) > TERMS.reward
+
+
+def test_a_claim_in_the_last_second_can_still_be_answered() -> None:
+    """Every seat holds the honest claim and is a sybil's, so that no auditor sees a reason to join; the lie comes when
+    the window is nearly over, and the sybils let themselves be beaten by it."""
+    world, job = World(), training_job()
+    client = world.client()
+    for i in range(SEATS):
+        world.provider(f"p{i}", Turncoat)
+    auditor = world.provider("honest", takes_seats=False, challenges=True)
+    world.provider("liar", LateClaim)
+    task_id = client.post(job, world.bench(), replace(TERMS, seats=SEATS))
+    created = world.run(task_id, until=lambda task: task.participants == SEATS)
+    world.run(task_id)
+    task = world.check_honest(client, task_id, job, auditor)
+    assert task.challenge_deadline > created.challenge_deadline, "the new claim opened a whole window"
+    assert task.payee == task.index_of(auditor.address) + 1
 
 
 def test_two_liars_with_one_root_never_play_each_other() -> None:

@@ -98,6 +98,7 @@ contract TasksTest is BaseTest {
         expected.grace = GRACE;
         expected.refereeWindow = REFEREE;
         expected.deliveryWindow = DELIVERY;
+        expected.challengeWindow = CHALLENGE;
         expected.referee = committee;
         expected.reward = params.reward;
         expected.bond = params.bond;
@@ -561,7 +562,7 @@ contract TasksTest is BaseTest {
         bytes32 finalStateRoot = _final(taskId, _honest());
         bytes32[] memory proof = _finalProof(taskId, _honest());
         vm.expectEmit(address(verde));
-        emit IVerde.Challenged(taskId, carol, 2, 2, root, finalStateRoot);
+        emit IVerde.Challenged(taskId, carol, 2, 2, root, finalStateRoot, uint40(block.timestamp) + CHALLENGE);
         vm.prank(carol);
         verde.challenge{value: 2 ether}(taskId, root, finalStateRoot, proof);
         IVerde.Participant memory participant = verde.getParticipant(taskId, 2);
@@ -611,6 +612,32 @@ contract TasksTest is BaseTest {
             verde.challenge{value: 2 ether}(taskId, root, finalStateRoot, proof);
             vm.revertToState(snapshot);
         }
+    }
+
+    /// @dev All seats hold one claim, and another one comes in the last second: whoever knows better can still answer.
+    function test_ANewClaimOpensAWholeWindow() public {
+        uint256 taskId = _revealed(_params(), _honest(), _honest());
+        uint256 deadline = verde.getTask(taskId).challengeDeadline;
+        vm.warp(deadline - 1);
+        _challenge(taskId, carol, _liar(1, 1));
+        assertEq(verde.getTask(taskId).challengeDeadline, deadline - 1 + CHALLENGE);
+        vm.warp(deadline + CHALLENGE - 2);
+        vm.expectRevert(abi.encodeWithSelector(IVerde.TooEarly.selector, block.timestamp, deadline + CHALLENGE - 1));
+        verde.settle(taskId);
+        _challenge(taskId, mallory, _honest());
+        assertEq(verde.getTask(taskId).challengeDeadline, deadline + CHALLENGE - 1, "a known claim moves nothing");
+    }
+
+    /// @dev Too long a window is cut at what a deadline can hold, and never moves it back.
+    function test_AnExtendedDeadlineDoesNotOverflow() public {
+        IVerde.TaskParams memory params = _params();
+        uint256 rest = uint256(type(uint40).max) - block.timestamp - params.commitWindow - params.revealWindow;
+        params.challengeWindow = uint40(rest);
+        uint256 taskId = _revealed(params, _honest(), _honest());
+        assertEq(verde.getTask(taskId).challengeDeadline, type(uint40).max);
+        vm.warp(block.timestamp + 1);
+        _challenge(taskId, carol, _liar(1, 1));
+        assertEq(verde.getTask(taskId).challengeDeadline, type(uint40).max);
     }
 
     function test_ANamedProviderWithoutASeatMayChallenge() public {
