@@ -101,3 +101,10 @@ _BY_TORCH = {
     "torch.int32": DType.I32,
     "torch.bool": DType.BOOL,
 }
+
+
+def to_float64(array: np.ndarray[Any, Any] | np.generic, dtype: DType) -> np.ndarray[Any, Any]:
+    """The numbers of a float tensor, of bf16 patterns too, exactly."""
+    if dtype is DType.BF16:
+        return (np.asarray(array).astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+    return np.asarray(array).astype(np.float64)

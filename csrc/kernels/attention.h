@@ -286,8 +286,8 @@ static void visible_product(const Call& call, bool scaled, uint32_t masked) {
   }
 }
 
-RO_KERNEL(attention_scores) { visible_product(call, true, kMinusInfBits); }
-RO_KERNEL(attention_dp) { visible_product(call, false, 0); }
+RO_KERNEL_BY(run_heads, attention_scores) { visible_product(call, true, kMinusInfBits); }
+RO_KERNEL_BY(run_heads, attention_dp) { visible_product(call, false, 0); }
 
 // Runs body(row, query's number of visible keys, address of the row of s).
 template <class Body>
@@ -299,11 +299,11 @@ RO_INLINE void for_score_rows(const Call& call, const Body& body) {
   });
 }
 
-RO_KERNEL(attention_max) {
+RO_KERNEL_BY(run_heads, attention_max) {
   for_score_rows(call, [&](int64_t row, int64_t seen, const char* s) { store_f32(call.out.data, row, max_row(s, seen)); });
 }
 
-RO_KERNEL(attention_sum) {
+RO_KERNEL_BY(run_heads, attention_sum) {
   for_score_rows(call, [&](int64_t row, int64_t seen, const char* s) {
     alignas(64) float m[kSumLanes];
     for (int v = 0; v < kSumVectors; ++v) F::set(load_f32(call.in[1].data, row)).store(m + v * kLanes);
@@ -313,7 +313,7 @@ RO_KERNEL(attention_sum) {
   });
 }
 
-RO_KERNEL(attention_ds) {
+RO_KERNEL_BY(run_heads, attention_ds) {
   const int64_t keys = call.out.shape[2];
   for_score_rows(call, [&](int64_t row, int64_t seen, const char* s) {
     const F m = F::set(load_f32(call.in[1].data, row)), l = div(F::set(1.0f), F::set(load_f32(call.in[2].data, row)));
@@ -329,7 +329,7 @@ RO_KERNEL(attention_ds) {
   });
 }
 
-RO_KERNEL(attention_out) {
+RO_KERNEL_BY(run_heads, attention_out) {
   const Tensor &s = call.in[0], &m = call.in[1], &l = call.in[2];
   const int64_t queries = s.shape[1], keys = s.shape[2];
   fold_heads(
@@ -347,7 +347,7 @@ RO_KERNEL(attention_out) {
       });
 }
 
-RO_KERNEL(attention_dv) {
+RO_KERNEL_BY(run_heads, attention_dv) {
   const Tensor &s = call.in[0], &m = call.in[1], &l = call.in[2];
   const int64_t queries = s.shape[1], keys = s.shape[2];
   fold_heads(
@@ -370,7 +370,7 @@ struct ScaleFactor {
   }
 };
 
-RO_KERNEL(attention_dq) {
+RO_KERNEL_BY(run_heads, attention_dq) {
   const Tensor& ds = call.in[0];
   const int64_t queries = ds.shape[1], keys = ds.shape[2];
   fold_heads(
@@ -381,7 +381,7 @@ RO_KERNEL(attention_dq) {
       ScaleFactor{literal_f32(call, 0)});
 }
 
-RO_KERNEL(attention_dk) {
+RO_KERNEL_BY(run_heads, attention_dk) {
   const Tensor& ds = call.in[0];
   const int64_t queries = ds.shape[1], keys = ds.shape[2];
   fold_heads(
@@ -477,7 +477,7 @@ static void tile_scores(const Panels& panels, const float* packed, int64_t depth
 
 // attention_scores, attention_max, attention_sum and attention_out in one: q, k, v; param causal; literal scale.
 // Outputs: out [B, T, E], max [B, T, 1], sum [B, T, 1].
-RO_FUSED(attention_forward) {
+RO_FUSED_BY(run_heads, attention_forward) {
   const Tensor &q = call.in[0], &k = call.in[1], &v = call.in[2];
   const int64_t heads = q.shape[0], queries = q.shape[1], depth = q.shape[2], keys = k.shape[1], features = v.shape[2];
   const float scale = literal_f32(call, 0);
@@ -617,7 +617,7 @@ class AttentionBackward {
   float *ds_, *dq_, *inverse_;
 };
 
-RO_FUSED(attention_backward) {
+RO_FUSED_BY(run_heads, attention_backward) {
   const int64_t heads = call.in[0].shape[0];
   if (heads >= call.threads) {
     parallel_dynamic(heads, call.threads, [&](int64_t h) { AttentionBackward(call, 1).run(h); });

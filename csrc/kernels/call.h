@@ -15,9 +15,11 @@ constexpr int kMaxRank = 8;
 // Codes of docs/spec/programs.md.
 enum DType : int32_t { kF32 = 1, kBF16 = 2, kF16 = 3, kI64 = 4, kI32 = 5, kBool = 6 };
 
-RO_HD static inline int item_size(int32_t dtype) {
+RO_HD static constexpr int item_size(int32_t dtype) {
   return dtype == kI64 ? 8 : dtype == kBool ? 1 : (dtype == kBF16 || dtype == kF16) ? 2 : 4;
 }
+
+RO_HD static constexpr bool is_floating(int32_t dtype) { return dtype == kF32 || dtype == kBF16 || dtype == kF16; }
 
 // A contiguous row-major tensor. The memory needs no alignment beyond one byte.
 struct Tensor {

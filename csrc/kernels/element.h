@@ -16,9 +16,10 @@ using ro::bits_of;
 using ro::canonical;
 using ro::float_of;
 
-RO_PRIM uint64_t pattern(float x) { return bits_of(canonical(x)); }
-RO_PRIM uint64_t pattern(int64_t x) { return (uint64_t)x; }
-RO_PRIM uint64_t pattern(bool x) { return x ? 1 : 0; }
+// A result as it is written in the output's dtype.
+RO_PRIM uint64_t pattern(const Call& call, float x) { return real_bits(x, call.out.dtype); }
+RO_PRIM uint64_t pattern(const Call& call, int64_t x) { return integer_bits(x, call.out.dtype); }
+RO_PRIM uint64_t pattern(const Call&, bool x) { return x ? 1 : 0; }
 
 // The stored bytes of element i, as they are.
 RO_HD static inline uint64_t stored(const Tensor& t, int64_t i) {
@@ -56,10 +57,10 @@ RO_HD static inline int64_t source(const Call& call, int input, int64_t index) {
   return broadcast_position(call.in[input], c, call.out.rank);
 }
 RO_HD static inline float real(const Call& call, int input, int64_t index) {
-  return load_f32(call.in[input].data, source(call, input, index));
+  return load_real(call.in[input].data, call.in[input].dtype, source(call, input, index));
 }
 RO_HD static inline int64_t integer(const Call& call, int input, int64_t index) {
-  return load_i64(call.in[input].data, source(call, input, index));
+  return load_integer(call.in[input].data, call.in[input].dtype, source(call, input, index));
 }
 RO_HD static inline bool truth(const Call& call, int input, int64_t index) {
   return load_bool(call.in[input].data, source(call, input, index));
@@ -74,25 +75,25 @@ RO_HD static inline float sigmoid_f32(float x) { return f_sigmoid(F{x}).v; }
 #define RO_UNARY(op, expression)            \
   RO_ELEMENT(op) {                          \
     const float x = real(call, 0, index);   \
-    return pattern(expression);             \
+    return pattern(call, expression);             \
   }
 #define RO_BINARY(op, a, b, expression)     \
   RO_ELEMENT(op) {                          \
     const float a = real(call, 0, index);   \
     const float b = real(call, 1, index);   \
-    return pattern(expression);             \
+    return pattern(call, expression);             \
   }
-// The same operator on f32 or on i64.
+// The same operator on floats or on integers.
 #define RO_NUMERIC(op, floats, integers)          \
   RO_ELEMENT(op) {                                \
-    if (call.in[0].dtype == kF32) {               \
+    if (is_floating(call.in[0].dtype)) {          \
       const float a = real(call, 0, index);       \
       const float b = real(call, 1, index);       \
-      return pattern(floats);                     \
+      return pattern(call, floats);                     \
     }                                             \
     const int64_t a = integer(call, 0, index);    \
     const int64_t b = integer(call, 1, index);    \
-    return pattern(integers);                     \
+    return pattern(call, integers);                     \
   }
 
 RO_NUMERIC(add, add_rn(a, b), add_i64(a, b))
@@ -109,12 +110,12 @@ RO_NUMERIC(ge, a >= b, a >= b)
 RO_BINARY(div, a, b, div_rn(a, b))
 
 RO_ELEMENT(neg) {
-  if (call.in[0].dtype == kI64) return pattern(neg_i64(integer(call, 0, index)));
-  return pattern(neg_f32(real(call, 0, index)));
+  if (is_floating(call.in[0].dtype)) return pattern(call, neg_f32(real(call, 0, index)));
+  return pattern(call, neg_i64(integer(call, 0, index)));
 }
 RO_ELEMENT(abs) {
-  if (call.in[0].dtype == kI64) return pattern(abs_i64(integer(call, 0, index)));
-  return pattern(abs_f32(real(call, 0, index)));
+  if (is_floating(call.in[0].dtype)) return pattern(call, abs_f32(real(call, 0, index)));
+  return pattern(call, abs_i64(integer(call, 0, index)));
 }
 
 RO_UNARY(sqrt, sqrt_rn(x))
@@ -129,15 +130,17 @@ RO_UNARY(gelu_tanh, f_gelu_tanh(F{x}).v)
 RO_UNARY(silu, f_silu(F{x}).v)
 RO_UNARY(relu, maximum_f32(x, 0.0f))
 
-// Copies dy, so it keeps the payload of a NaN.
+// Copies dy where the dtype stays, so it keeps the payload of a NaN.
 RO_ELEMENT(relu_grad) {
-  return real(call, 1, index) <= 0.0f ? 0 : stored(call.in[0], source(call, 0, index));
+  if (real(call, 1, index) <= 0.0f) return 0;
+  if (call.in[0].dtype == call.out.dtype) return stored(call.in[0], source(call, 0, index));
+  return pattern(call, real(call, 0, index));
 }
 RO_BINARY(tanh_grad, dy, y, mul_rn(dy, fma_rn(neg_f32(y), y, 1.0f)))
 RO_BINARY(sigmoid_grad, dy, y, mul_rn(dy, mul_rn(y, sub_rn(1.0f, y))))
 RO_ELEMENT(silu_grad) {
   const float dy = real(call, 0, index), x = real(call, 1, index), s = sigmoid_f32(x);
-  return pattern(mul_rn(dy, mul_rn(s, fma_rn(x, sub_rn(1.0f, s), 1.0f))));
+  return pattern(call, mul_rn(dy, mul_rn(s, fma_rn(x, sub_rn(1.0f, s), 1.0f))));
 }
 RO_BINARY(gelu_erf_grad, dy, x, mul_rn(dy, f_gelu_erf_slope(F{x}).v))
 RO_BINARY(gelu_tanh_grad, dy, x, mul_rn(dy, f_gelu_tanh_slope(F{x}).v))
@@ -146,12 +149,12 @@ RO_BINARY(gelu_tanh_grad, dy, x, mul_rn(dy, f_gelu_tanh_slope(F{x}).v))
   RO_ELEMENT(op) {                          \
     const bool a = truth(call, 0, index);   \
     const bool b = truth(call, 1, index);   \
-    return pattern((bool)(expression));     \
+    return pattern(call, (bool)(expression));     \
   }
 RO_LOGICAL(logical_and, a && b)
 RO_LOGICAL(logical_or, a || b)
 RO_LOGICAL(logical_xor, a != b)
-RO_ELEMENT(logical_not) { return pattern(!truth(call, 0, index)); }
+RO_ELEMENT(logical_not) { return pattern(call, !truth(call, 0, index)); }
 
 RO_ELEMENT(where) {
   const int chosen = truth(call, 0, index) ? 1 : 2;
@@ -161,40 +164,45 @@ RO_ELEMENT(where) {
 RO_ELEMENT(cast) {
   const Tensor& x = call.in[0];
   const int64_t i = source(call, 0, index);
-  if (x.dtype == call.out.dtype) return stored(x, i);
-  if (call.out.dtype == kF32) {
-    return x.dtype == kI64 ? pattern(i64_to_f32(load_i64(x.data, i))) : pattern(load_bool(x.data, i) ? 1.0f : 0.0f);
+  const int32_t from = x.dtype, to = call.out.dtype;
+  if (from == to) return stored(x, i);
+  if (is_floating(from)) {
+    const float a = load_real(x.data, from, i);
+    if (is_floating(to)) return pattern(call, a);
+    if (to == kBool) return pattern(call, f32_to_bool(a));
+    return pattern(call, to == kI64 ? f32_to_i64(a) : (int64_t)f32_to_i32(a));
   }
-  if (call.out.dtype == kI64) {
-    return x.dtype == kF32 ? pattern(f32_to_i64(load_f32(x.data, i))) : pattern((int64_t)load_bool(x.data, i));
-  }
-  return x.dtype == kF32 ? pattern(f32_to_bool(load_f32(x.data, i))) : pattern(load_i64(x.data, i) != 0);
+  const int64_t a = from == kBool ? (int64_t)load_bool(x.data, i) : load_integer(x.data, from, i);
+  if (to == kF32) return pattern(call, i64_to_f32(a));
+  if (to == kBF16) return i64_to_bf16(a);
+  if (to == kF16) return i64_to_f16(a);
+  return to == kBool ? pattern(call, a != 0) : pattern(call, a);
 }
 
 RO_UNARY(rstd, div_rn(1.0f, sqrt_rn(add_rn(div_rn(x, literal_f32(call, 0)), literal_f32(call, 1)))))
 
 RO_ELEMENT(softmax) {
   const float x = real(call, 0, index), m = real(call, 1, index), s = real(call, 2, index);
-  return pattern(mul_rn(exp_f32(sub_rn(x, m)), div_rn(1.0f, s)));
+  return pattern(call, mul_rn(exp_f32(sub_rn(x, m)), div_rn(1.0f, s)));
 }
 RO_ELEMENT(log_softmax) {
   const float x = real(call, 0, index), m = real(call, 1, index), s = real(call, 2, index);
-  return pattern(sub_rn(sub_rn(x, m), log_f32(s)));
+  return pattern(call, sub_rn(sub_rn(x, m), log_f32(s)));
 }
 RO_ELEMENT(normalize) {
   const float x = real(call, 0, index), mean = real(call, 1, index), rstd = real(call, 2, index);
-  return pattern(mul_rn(sub_rn(x, mean), rstd));
+  return pattern(call, mul_rn(sub_rn(x, mean), rstd));
 }
 RO_ELEMENT(layer_norm) {
   const float x = real(call, 0, index), mean = real(call, 1, index), rstd = real(call, 2, index);
   const float w = real(call, 3, index), b = real(call, 4, index);
-  return pattern(fma_rn(mul_rn(sub_rn(x, mean), rstd), w, b));
+  return pattern(call, fma_rn(mul_rn(sub_rn(x, mean), rstd), w, b));
 }
 RO_ELEMENT(layer_norm_grad) {
   const float dy = real(call, 0, index), x = real(call, 1, index), mean = real(call, 2, index);
   const float rstd = real(call, 3, index), w = real(call, 4, index), c1 = real(call, 5, index), c2 = real(call, 6, index);
   const float h = mul_rn(sub_rn(x, mean), rstd);
-  return pattern(mul_rn(rstd, sub_rn(sub_rn(mul_rn(dy, w), c1), mul_rn(h, c2))));
+  return pattern(call, mul_rn(rstd, sub_rn(sub_rn(mul_rn(dy, w), c1), mul_rn(h, c2))));
 }
 
 // ---- folds ----------------------------------------------------------------------------------------------------------------
@@ -301,35 +309,38 @@ template <int kInputs, class Step>
 RO_HD static inline uint64_t reduce(const Call& call, int64_t index, Step step) {
   const Reduction r(call, kInputs, index);
   BlockSum sum;
-  if (call.inputs > kInputs) sum.carry(load_f32(call.in[kInputs].data, index));
-  return pattern(strided_sum(sum, r.start, r.stop, Always(), [&](float lane, int64_t i) {
+  if (call.inputs > kInputs) sum.carry(load_f32(call.in[kInputs].data, index));  // a carry is f32
+  return pattern(call, strided_sum(sum, r.start, r.stop, Always(), [&](float lane, int64_t i) {
     int64_t offsets[kInputs];
     for (int k = 0; k < kInputs; ++k) offsets[k] = r.at(call.in[k], i);
     return step(lane, offsets);
   }));
 }
 RO_PRIM float term(const Call& call, int input, const int64_t* offsets) {
-  return load_f32(call.in[input].data, offsets[input]);
+  return load_real(call.in[input].data, call.in[input].dtype, offsets[input]);
 }
 
 RO_ELEMENT(sum) {
   const Tensor& x = call.in[0];
-  if (x.dtype == kF32) {
+  if (is_floating(x.dtype)) {
     return reduce<1>(call, index, [&](float lane, const int64_t* o) { return add_rn(lane, term(call, 0, o)); });
   }
   const Reduction r(call, 1, index);
   int64_t total = call.inputs > 1 ? load_i64(call.in[1].data, index) : 0;
   for (int64_t i = r.start; i < r.stop; ++i) {
     const int64_t o = r.at(x, i);
-    total = add_i64(total, x.dtype == kI64 ? load_i64(x.data, o) : (int64_t)load_bool(x.data, o));
+    total = add_i64(total, x.dtype == kBool ? (int64_t)load_bool(x.data, o) : load_integer(x.data, x.dtype, o));
   }
-  return pattern(total);
+  return pattern(call, total);
 }
 RO_ELEMENT(amax) {
   const Reduction r(call, 1, index);
   float m = call.inputs > 1 ? load_f32(call.in[1].data, index) : float_of(kMinusInfBits);
-  for (int64_t i = r.start; i < r.stop; ++i) m = maximum_f32(m, load_f32(call.in[0].data, r.at(call.in[0], i)));
-  return pattern(m);
+  for (int64_t i = r.start; i < r.stop; ++i) {
+    const int64_t o = r.at(call.in[0], i);
+    m = maximum_f32(m, term(call, 0, &o));
+  }
+  return pattern(call, m);
 }
 RO_ELEMENT(sum_sq) {
   return reduce<1>(call, index, [&](float lane, const int64_t* o) {
@@ -369,10 +380,10 @@ RO_ELEMENT(matmul) {
   const int64_t depth = ta ? a.shape[r - 2] : a.shape[r - 1];
   BlockSum sum;
   if (call.inputs > 2) sum.carry(load_f32(call.in[2].data, index));
-  return pattern(dot(
+  return pattern(call, dot(
       sum, call.params[2], call.params[3], Always(),
-      [&](int64_t k) { return load_f32(a.data, batch * rows * depth + (ta ? k * rows + m : m * depth + k)); },
-      [&](int64_t k) { return load_f32(b.data, batch * columns * depth + (tb ? n * depth + k : k * columns + n)); }));
+      [&](int64_t k) { return load_real(a.data, a.dtype, batch * rows * depth + (ta ? k * rows + m : m * depth + k)); },
+      [&](int64_t k) { return load_real(b.data, b.dtype, batch * columns * depth + (tb ? n * depth + k : k * columns + n)); }));
 }
 
 // ---- attention ------------------------------------------------------------------------------------------------------------
@@ -380,9 +391,12 @@ RO_ELEMENT(matmul) {
 // One tensor of a group: [B, rows, columns].
 struct Heads {
   const void* data;
+  int32_t dtype;
   int64_t rows, columns;
-  RO_MEMBER explicit Heads(const Tensor& t) : data(t.data), rows(t.shape[1]), columns(t.shape[2]) {}
-  RO_MEMBER float operator()(int64_t b, int64_t i, int64_t j) const { return load_f32(data, (b * rows + i) * columns + j); }
+  RO_MEMBER explicit Heads(const Tensor& t) : data(t.data), dtype(t.dtype), rows(t.shape[1]), columns(t.shape[2]) {}
+  RO_MEMBER float operator()(int64_t b, int64_t i, int64_t j) const {
+    return load_real(data, dtype, (b * rows + i) * columns + j);
+  }
 };
 struct HeadIndex {
   int64_t b, i, j;
@@ -396,10 +410,10 @@ RO_PRIM bool sees(const Call& call, int64_t query, int64_t key) { return call.pa
 RO_ELEMENT(attention_scores) {
   const Heads q(call.in[0]), k(call.in[1]);
   const HeadIndex e(call, index);
-  if (!sees(call, e.i, e.j)) return kMinusInfBits;
+  if (!sees(call, e.i, e.j)) return pattern(call, float_of(kMinusInfBits));
   const float s = dot(
       BlockSum(), 0, q.columns, Always(), [&](int64_t d) { return q(e.b, e.i, d); }, [&](int64_t d) { return k(e.b, e.j, d); });
-  return pattern(mul_rn(s, literal_f32(call, 0)));
+  return pattern(call, mul_rn(s, literal_f32(call, 0)));
 }
 RO_ELEMENT(attention_max) {
   const Heads s(call.in[0]);
@@ -408,12 +422,12 @@ RO_ELEMENT(attention_max) {
   for (int64_t j = 0; j < s.columns; ++j) {
     if (sees(call, e.i, j)) m = maximum_f32(m, s(e.b, e.i, j));
   }
-  return pattern(m);
+  return pattern(call, m);
 }
 RO_ELEMENT(attention_sum) {
   const Heads s(call.in[0]), m(call.in[1]);
   const HeadIndex e(call, index);
-  return pattern(strided_sum(
+  return pattern(call, strided_sum(
       BlockSum(), 0, s.columns, [&](int64_t j) { return sees(call, e.i, j); },
       [&](float lane, int64_t j) { return add_rn(lane, exp_f32(sub_rn(s(e.b, e.i, j), m(e.b, e.i, 0)))); }));
 }
@@ -423,7 +437,7 @@ RO_ELEMENT(attention_out) {
   const float o = dot(
       BlockSum(), 0, s.columns, [&](int64_t j) { return sees(call, e.i, j); },
       [&](int64_t j) { return exp_f32(sub_rn(s(e.b, e.i, j), m(e.b, e.i, 0))); }, [&](int64_t j) { return v(e.b, j, e.j); });
-  return pattern(mul_rn(o, div_rn(1.0f, l(e.b, e.i, 0))));
+  return pattern(call, mul_rn(o, div_rn(1.0f, l(e.b, e.i, 0))));
 }
 // P_ij = MUL(EXP(SUB(s_ij, m_i)), DIV(1, l_i)).
 RO_HD static inline float probability(const Heads& s, const Heads& m, const Heads& l, int64_t b, int64_t i, int64_t j) {
@@ -432,7 +446,7 @@ RO_HD static inline float probability(const Heads& s, const Heads& m, const Head
 RO_ELEMENT(attention_dv) {
   const Heads s(call.in[0]), m(call.in[1]), l(call.in[2]), dout(call.in[3]);
   const HeadIndex e(call, index);
-  return pattern(dot(
+  return pattern(call, dot(
       BlockSum(), 0, s.rows, [&](int64_t i) { return sees(call, i, e.i); },
       [&](int64_t i) { return probability(s, m, l, e.b, i, e.i); }, [&](int64_t i) { return dout(e.b, i, e.j); }));
 }
@@ -440,7 +454,7 @@ RO_ELEMENT(attention_dp) {
   const Heads dout(call.in[0]), v(call.in[1]);
   const HeadIndex e(call, index);
   if (!sees(call, e.i, e.j)) return 0;
-  return pattern(dot(
+  return pattern(call, dot(
       BlockSum(), 0, dout.columns, Always(), [&](int64_t d) { return dout(e.b, e.i, d); },
       [&](int64_t d) { return v(e.b, e.j, d); }));
 }
@@ -448,7 +462,7 @@ RO_ELEMENT(attention_ds) {
   const Heads s(call.in[0]), m(call.in[1]), l(call.in[2]), dp(call.in[3]), delta(call.in[4]);
   const HeadIndex e(call, index);
   if (!sees(call, e.i, e.j)) return 0;
-  return pattern(mul_rn(probability(s, m, l, e.b, e.i, e.j), sub_rn(dp(e.b, e.i, e.j), delta(e.b, e.i, 0))));
+  return pattern(call, mul_rn(probability(s, m, l, e.b, e.i, e.j), sub_rn(dp(e.b, e.i, e.j), delta(e.b, e.i, 0))));
 }
 RO_ELEMENT(attention_dq) {
   const Heads ds(call.in[0]), k(call.in[1]);
@@ -456,7 +470,7 @@ RO_ELEMENT(attention_dq) {
   const float x = dot(
       BlockSum(), 0, ds.columns, [&](int64_t j) { return sees(call, e.i, j); }, [&](int64_t j) { return ds(e.b, e.i, j); },
       [&](int64_t j) { return k(e.b, j, e.j); });
-  return pattern(mul_rn(x, literal_f32(call, 0)));
+  return pattern(call, mul_rn(x, literal_f32(call, 0)));
 }
 RO_ELEMENT(attention_dk) {
   const Heads ds(call.in[0]), q(call.in[1]);
@@ -464,7 +478,7 @@ RO_ELEMENT(attention_dk) {
   const float x = dot(
       BlockSum(), 0, ds.rows, [&](int64_t i) { return sees(call, i, e.i); }, [&](int64_t i) { return ds(e.b, i, e.i); },
       [&](int64_t i) { return q(e.b, i, e.j); });
-  return pattern(mul_rn(x, literal_f32(call, 0)));
+  return pattern(call, mul_rn(x, literal_f32(call, 0)));
 }
 
 // ---- data movement --------------------------------------------------------------------------------------------------------
@@ -502,7 +516,7 @@ RO_ELEMENT(cat) {
 RO_ELEMENT(gather) {
   const Tensor& x = call.in[0];
   const int axis = (int)call.params[0];
-  const int64_t i = load_i64(call.in[1].data, index);
+  const int64_t i = load_integer(call.in[1].data, call.in[1].dtype, index);
   if (i < 0 || i >= x.shape[axis]) return 0;
   int64_t c[kMaxRank];
   coordinates(call.out, index, c);
@@ -519,13 +533,13 @@ RO_ELEMENT(scatter) {
   for (int d = 0; d < where.rank; ++d) covered = covered && (d == axis || c[d] < where.shape[d]);
   for (int64_t i = 0; covered && i < where.shape[axis]; ++i) {
     c[axis] = i;
-    if (load_i64(where.data, position(where, c)) == own) return low_bytes(call.literals[0], call.out.dtype);
+    if (load_integer(where.data, where.dtype, position(where, c)) == own) return low_bytes(call.literals[0], call.out.dtype);
   }
   return stored(call.in[0], index);
 }
 RO_ELEMENT(embedding) {
   const Tensor& weight = call.in[0];
-  const int64_t width = weight.shape[1], row = load_i64(call.in[1].data, index / width);
+  const int64_t width = weight.shape[1], row = load_integer(call.in[1].data, call.in[1].dtype, index / width);
   return row < 0 || row >= weight.shape[0] ? 0 : stored(weight, row * width + index % width);
 }
 RO_ELEMENT(embedding_grad) {
@@ -533,11 +547,11 @@ RO_ELEMENT(embedding_grad) {
   const int64_t width = call.out.shape[1];
   float s = call.inputs > 2 ? load_f32(call.in[2].data, index) : 0.0f;
   for (int64_t t = call.params[0]; t < call.params[1]; ++t) {
-    if (load_i64(rows.data, t) == index / width) s = add_rn(s, load_f32(dy.data, t * width + index % width));
+    if (load_integer(rows.data, rows.dtype, t) == index / width) s = add_rn(s, load_real(dy.data, dy.dtype, t * width + index % width));
   }
-  return pattern(s);
+  return pattern(call, s);
 }
-RO_ELEMENT(iota) { return pattern(add_i64(call.params[0], mul_i64(call.params[1], index))); }
+RO_ELEMENT(iota) { return pattern(call, add_i64(call.params[0], mul_i64(call.params[1], index))); }
 RO_ELEMENT(fill) { return low_bytes(call.literals[0], call.out.dtype); }
 
 #undef RO_UNARY

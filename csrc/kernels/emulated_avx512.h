@@ -94,6 +94,41 @@ static inline __mmask16 bytes_common(__m128i a, __m128i b) {
   for (int i = 0; i < kWords; ++i) m |= (unsigned)((x[i] & y[i]) != 0) << i;
   return (__mmask16)m;
 }
+// 16 halves of 16 bits to words, and words to halves: two vectors of 8.
+template <class V, class Half, class Convert>
+static inline V widened(__m256i a, const Convert& convert) {
+  const Half halves[2] = {convert(_mm256_castsi256_si128(a)), convert(_mm256_extracti128_si256(a, 1))};
+  V v;
+  std::memcpy(&v, halves, sizeof v);
+  return v;
+}
+template <class Half, class V, class Convert>
+static inline __m256i narrowed(V a, const Convert& convert) {
+  Half halves[2];
+  std::memcpy(halves, &a, sizeof halves);
+  const __m128i out[2] = {convert(halves[0]), convert(halves[1])};
+  __m256i v;
+  std::memcpy(&v, out, sizeof v);
+  return v;
+}
+static inline __m512i words_of_halves(__m256i a) {
+  return widened<__m512i, __m256i>(a, [](__m128i h) { return _mm256_cvtepu16_epi32(h); });
+}
+static inline __m512 floats_of_halves(__m256i a) {
+  return widened<__m512, __m256>(a, [](__m128i h) { return _mm256_cvtph_ps(h); });
+}
+static inline __m256i low_halves(__m512i a) {
+  uint32_t w[kWords];
+  uint16_t h[kWords];
+  words_of(a, w);
+  for (int i = 0; i < kWords; ++i) h[i] = (uint16_t)w[i];
+  __m256i v;
+  std::memcpy(&v, h, sizeof v);
+  return v;
+}
+static inline __m256i halves_of_floats(__m512 a) {
+  return narrowed<__m256>(a, [](__m256 f) { return _mm256_cvtps_ph(f, _MM_FROUND_TO_NEAREST_INT); });
+}
 
 }  // namespace emulated
 }  // namespace ro
@@ -111,3 +146,7 @@ static inline __mmask16 bytes_common(__m128i a, __m128i b) {
 #define _mm512_srai_epi32(a, n) ::ro::emulated::shift_right(a, n)
 #define _mm_maskz_set1_epi8(m, x) ::ro::emulated::bytes_where(m, x)
 #define _mm_test_epi8_mask(a, b) ::ro::emulated::bytes_common(a, b)
+#define _mm512_cvtepu16_epi32(a) ::ro::emulated::words_of_halves(a)
+#define _mm512_cvtepi32_epi16(a) ::ro::emulated::low_halves(a)
+#define _mm512_cvtph_ps(a) ::ro::emulated::floats_of_halves(a)
+#define _mm512_cvtps_ph(a, rounding) ::ro::emulated::halves_of_floats(a)

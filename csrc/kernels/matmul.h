@@ -4,6 +4,7 @@
 // Design: A packed into panels of up to kRows rows, B into panels of kCols columns for one k block (per thread, L2), a register
 // tile kRows x kCols. Edges in M and N are padded with zeros or narrower tiles, never in K: FMA(0, 0, -0) is +0.
 #pragma once
+#include "convert.h"
 #include "parallel.h"
 #include "prim.h"
 #include "registry.h"

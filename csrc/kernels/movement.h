@@ -179,15 +179,15 @@ static inline void permute_items(const Call& call) {
     }
   });
 }
-RO_KERNEL(permute) {
+RO_KERNEL_ANY(permute) {
   with_item(item_size(call.out.dtype), [&](auto item) { permute_items<decltype(item)>(call); });
 }
 
 // ---- expand, slice, cat ---------------------------------------------------------------------------------------------------
 
-RO_KERNEL(expand) { run_pointwise(call, copies); }
+RO_KERNEL_ANY(expand) { run_pointwise(call, copies); }
 
-RO_KERNEL(slice) {
+RO_KERNEL_ANY(slice) {
   const int axis = (int)call.params[0];
   const Around x(call.in[0], axis), y(call.out, axis);
   const int64_t start = call.params[1], step = y.length > 1 ? call.params[2] : 1;  // any step fits a single position
@@ -198,7 +198,7 @@ RO_KERNEL(slice) {
   else copy_grid(size, {x.outer, y.length, x.inner, span, step * x.inner, y.length * x.inner, x.inner}, from, call.out.data, call.threads);
 }
 
-RO_KERNEL(slice_grad) {
+RO_KERNEL_ANY(slice_grad) {
   const int axis = (int)call.params[0];
   const Around y(call.in[0], axis), x(call.out, axis);
   const int64_t start = call.params[1], step = y.length > 1 ? call.params[2] : 1;
@@ -212,7 +212,7 @@ RO_KERNEL(slice_grad) {
   else copy_grid(size, {x.outer, y.length, x.inner, y.length * x.inner, x.inner, span, step * x.inner}, call.in[0].data, to, call.threads);
 }
 
-RO_KERNEL(cat) {
+RO_KERNEL_ANY(cat) {
   const int axis = (int)call.params[0];
   const Around out(call.out, axis);
   const int size = item_size(call.out.dtype);
@@ -264,13 +264,13 @@ struct Lines {
   }
 };
 
-RO_KERNEL(gather) {
+RO_KERNEL_ANY(gather) {
   const Tensor &x = call.in[0], &index = call.in[1];
   const int axis = (int)call.params[0];
   const int64_t length = index.shape[axis], range = x.shape[axis];
   if (element_count(index) == 0) return;
   const Lines lines(index, x, axis);
-  const void* const rows = index.data;
+  const Tensor rows = index;
   const char* const from = (const char*)x.data;
   char* const out = (char*)call.out.data;
   with_item(item_size(x.dtype), [&](auto item) {
@@ -279,7 +279,7 @@ RO_KERNEL(gather) {
       for (int64_t line = begin; line < end; ++line) {
         const int64_t at = lines.begin_in_index(line), base = lines.begin_in_x(line), step = lines.inner, stride = lines.step;
         for (int64_t i = 0; i < length; ++i) {
-          const int64_t row = load_i64(rows, at + i * step);
+          const int64_t row = load_integer(rows.data, rows.dtype, at + i * step);
           const T value = row >= 0 && row < range ? load_item<T>(from + (base + row * stride) * (int64_t)sizeof(T)) : (T)0;
           store_item(out, at + i * step, value);
         }
@@ -288,7 +288,7 @@ RO_KERNEL(gather) {
   });
 }
 
-RO_KERNEL(scatter) {
+RO_KERNEL_ANY(scatter) {
   const Tensor &x = call.in[0], &index = call.in[1];
   const int axis = (int)call.params[0];
   const int size = item_size(x.dtype);
@@ -304,7 +304,7 @@ RO_KERNEL(scatter) {
       for (int64_t line = begin; line < end; ++line) {
         const int64_t at = lines.begin_in_index(line), base = lines.begin_in_x(line), step = lines.inner, stride = lines.step;
         for (int64_t i = 0; i < length; ++i) {
-          const int64_t row = load_i64(index.data, at + i * step);
+          const int64_t row = load_integer(index.data, index.dtype, at + i * step);
           if (row >= 0 && row < range) store_item((char*)call.out.data, base + row * stride, value);
         }
       }
@@ -312,13 +312,13 @@ RO_KERNEL(scatter) {
   });
 }
 
-RO_KERNEL(embedding) {
+RO_KERNEL_ANY(embedding) {
   const Tensor &weight = call.in[0], &index = call.in[1];
   const int64_t bytes = weight.shape[1] * item_size(weight.dtype), range = weight.shape[0];
   if (bytes == 0) return;
   parallel_for(element_count(index), 4 * kCopyGrain / bytes + 1, call.threads, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t row = load_i64(index.data, t);
+      const int64_t row = load_integer(index.data, index.dtype, t);
       char* to = (char*)call.out.data + t * bytes;
       if (row >= 0 && row < range) std::memcpy(to, (const char*)weight.data + row * bytes, bytes);
       else std::memset(to, 0, bytes);
@@ -347,7 +347,7 @@ RO_KERNEL(embedding_grad) {
       if (i < end - begin) canonical(F::load(from + 4 * i, (int)(end - begin - i))).store(to + 4 * i, (int)(end - begin - i));
     }
     for (int64_t t = start; t < stop; ++t) {
-      const int64_t v = load_i64(index.data, t);
+      const int64_t v = load_integer(index.data, index.dtype, t);
       if (v < row_begin || v >= row_end) continue;
       char* to = out + 4 * (v * width + begin);
       const char* from = (const char*)dy.data + 4 * (t * width + begin);
@@ -371,7 +371,7 @@ RO_KERNEL(embedding_grad) {
 
 // ---- made from nothing ----------------------------------------------------------------------------------------------------
 
-RO_KERNEL(iota) {
+RO_KERNEL_ANY(iota) {
   const int64_t start = call.params[0], step = call.params[1];
   void* const out = call.out.data;
   parallel_for(element_count(call.out), kCopyGrain, call.threads, [=](int64_t begin, int64_t end) {
@@ -379,7 +379,7 @@ RO_KERNEL(iota) {
   });
 }
 
-RO_KERNEL(fill) {
+RO_KERNEL_ANY(fill) {
   with_item(item_size(call.out.dtype), [&](auto item) {
     using T = decltype(item);
     const T value = (T)call.literals[0];

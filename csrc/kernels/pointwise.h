@@ -13,6 +13,7 @@
 #include <type_traits>
 #include <utility>
 
+#include "convert.h"
 #include "functions.h"
 #include "parallel.h"
 
@@ -191,28 +192,88 @@ static inline void run_range(const LoopNest& nest, int64_t begin, int64_t end, c
   }
 }
 
+// A span with its dtypes. Where it does not take them itself, blocks of its inputs are converted in L1 before it, and blocks of its
+// output after it.
+class TypedSpan {
+ public:
+  TypedSpan() = default;
+  TypedSpan(FindSpan find, int inputs, const int32_t* in, int32_t to) : inputs_(inputs), to_(to), pointwise_(find(in, to)) {
+    int32_t plain[kMaxInputs];
+    converts_ = !pointwise_.any && !is_plain(to);
+    for (int k = 0; k < inputs; ++k) {
+      in_[k] = in[k];
+      plain[k] = plain_dtype(in[k]);
+      converts_ = converts_ || (!pointwise_.any && !is_plain(in[k]));
+    }
+    if (converts_) pointwise_ = find(plain, plain_dtype(to));
+  }
+  RO_MEMBER bool costly() const { return pointwise_.costly; }
+  RO_MEMBER void run(const uint64_t* literals, const char* const* p, const int64_t* step, char* out, int64_t n) const {
+    if (converts_) converted(literals, p, step, out, n);
+    else pointwise_.span(literals, p, step, out, n);
+  }
+
+ private:
+  static constexpr int64_t kBlock = 256;
+
+  void converted(const uint64_t* literals, const char* const* p, const int64_t* step, char* out, int64_t n) const {
+    alignas(64) char blocks[kMaxInputs][kBlock * 8];
+    alignas(64) char result[kBlock * 8];
+    const char* q[kMaxInputs];
+    int64_t advance[kMaxInputs];
+    for (int k = 0; k < inputs_; ++k) {
+      q[k] = p[k];
+      advance[k] = step[k];
+      if (is_plain(in_[k])) continue;
+      advance[k] = step[k] ? item_size(plain_dtype(in_[k])) : 0;
+      // A value that stands still: 64 bytes of it, converted once.
+      if (!step[k]) to_plain(in_[k], p[k], blocks[k], 64 / item_size(plain_dtype(in_[k])));
+    }
+    const int64_t size = item_size(to_);
+    for (int64_t i = 0; i < n; i += kBlock) {
+      const int64_t count = n - i < kBlock ? n - i : kBlock;
+      for (int k = 0; k < inputs_; ++k) {
+        if (is_plain(in_[k])) {
+          q[k] = p[k] + i * step[k];
+        } else {
+          if (step[k]) to_plain(in_[k], p[k] + i * step[k], blocks[k], count);
+          q[k] = blocks[k];
+        }
+      }
+      pointwise_.span(literals, q, advance, is_plain(to_) ? out + i * size : result, count);
+      if (!is_plain(to_)) from_plain(result, to_, out + i * size, count);
+    }
+  }
+
+  int inputs_ = 0;
+  int32_t in_[kMaxInputs], to_ = kF32;
+  Pointwise pointwise_{};
+  bool converts_ = false;
+};
+
 // The kernel of a pointwise operator.
 static inline void run_pointwise(const Call& call, FindSpan find) {
   const int64_t n = element_count(call.out);
   if (n == 0) return;
-  int32_t dtypes[kMaxInputs];
+  int32_t dtypes[kMaxInputs] = {};
   for (int k = 0; k < call.inputs; ++k) dtypes[k] = call.in[k].dtype;
-  const Pointwise pointwise = find(dtypes, call.out.dtype);
+  const TypedSpan span(find, call.inputs, dtypes, call.out.dtype);
   const LoopNest nest(call, call.inputs);
   char* const out = (char*)call.out.data;
   const int64_t size = item_size(call.out.dtype);
-  parallel_for(n, pointwise.costly ? kCostly : kCheap, call.threads, [&](int64_t begin, int64_t end) {
+  parallel_for(n, span.costly() ? kCostly : kCheap, call.threads, [&](int64_t begin, int64_t end) {
     run_range(nest, begin, end, [&](const char* const* p, const int64_t* step, int64_t i, int64_t count) {
-      pointwise.span(call.literals, p, step, out + i * size, count);
+      span.run(call.literals, p, step, out + i * size, count);
     });
   });
 }
 
-// Defines and registers a pointwise operator: from the dtypes of its inputs (`in`) and its output (`to`) to a Pointwise.
+// Defines and registers a pointwise operator: from the dtypes of its inputs (`in`) and its output (`to`) to a Pointwise. Unless that
+// says that it takes any dtypes, it is asked again with f32 for every float and i64 for i32.
 #define RO_POINTWISE(op)                                                                                \
   static Pointwise pointwise_##op(const int32_t* in, int32_t to);                                       \
   static const ::ro::Registered registered_pointwise_##op(#op, kIsa, pointwise_##op);                   \
-  RO_KERNEL(op) { run_pointwise(call, pointwise_##op); }                                                \
+  RO_KERNEL_ANY(op) { run_pointwise(call, pointwise_##op); }                                            \
   static Pointwise pointwise_##op([[maybe_unused]] const int32_t* in, [[maybe_unused]] int32_t to)
 
 // An operation without state, from its type alone: a span has no context but the node's literals.
@@ -394,7 +455,28 @@ RO_FLOAT1(gelu_erf, true, f_gelu_erf(x))
 RO_FLOAT1(gelu_tanh, true, f_gelu_tanh(x))
 RO_FLOAT1(silu, true, f_silu(x))
 RO_FLOAT1(relu, false, maximum(x, F::bits(0)))
-RO_FLOAT2(relu_grad, false, dy, y, select(le(y, F::bits(0)), F::bits(0), dy))
+// Where dy and the output have one dtype, dy's bits are copied.
+template <int32_t dtype>
+static inline Pointwise relu_grad_halves() {
+  struct Half {
+    uint16_t bits;
+  };
+  Pointwise pointwise = items<uint16_t, Half>([](uint16_t dy, Half y) {
+    return (uint16_t)((dtype == kBF16 ? bf16_to_f32(y.bits) : f16_to_f32(y.bits)) <= 0.0f ? 0 : dy);
+  });
+  pointwise.any = true;
+  return pointwise;
+}
+RO_POINTWISE(relu_grad) {
+  if (in[0] == to && to != kF32) {
+    if (in[1] == kBF16) return relu_grad_halves<kBF16>();
+    if (in[1] == kF16) return relu_grad_halves<kF16>();
+    Pointwise pointwise = items<uint16_t, float>([](uint16_t dy, float y) { return (uint16_t)(y <= 0.0f ? 0 : dy); });
+    pointwise.any = true;
+    return pointwise;
+  }
+  return floats<2>([](F dy, F y) { return select(le(y, F::bits(0)), F::bits(0), dy); });
+}
 RO_FLOAT2(tanh_grad, false, dy, y, canonical(mul(dy, fma(neg(y), y, one()))))
 RO_FLOAT2(sigmoid_grad, false, dy, y, canonical(mul(dy, mul(y, sub(one(), y)))))
 RO_OP F silu_slope(F x) {
@@ -420,7 +502,9 @@ RO_POINTWISE(logical_not) {
 
 template <class T>
 static inline Pointwise where_items() {
-  return items<Bool, T, T>([](Bool c, T a, T b) { return c.byte != 0 ? a : b; });
+  Pointwise pointwise = items<Bool, T, T>([](Bool c, T a, T b) { return c.byte != 0 ? a : b; });
+  pointwise.any = true;
+  return pointwise;
 }
 static inline void where_words(const uint64_t*, const char* const* p, const int64_t* step, char* out, int64_t n) {
   int64_t i = 0;
@@ -438,7 +522,7 @@ RO_POINTWISE(where) {
   switch (item_size(to)) {
     case 1: return where_items<uint8_t>();
     case 2: return where_items<uint16_t>();
-    case 4: return {where_words, false};
+    case 4: return {where_words, false, true};
     default: return where_items<uint64_t>();
   }
 }
@@ -454,7 +538,7 @@ static inline Pointwise copy_items() {
             const T x = load_item<T>(p[0]);
             for (int64_t i = 0; i < n; ++i) std::memcpy(out + i * sizeof(T), &x, sizeof(T));
           },
-          false};
+          false, true};
 }
 static inline Pointwise copies(const int32_t*, int32_t to) {
   switch (item_size(to)) {
@@ -465,19 +549,34 @@ static inline Pointwise copies(const int32_t*, int32_t to) {
   }
 }
 
+template <int32_t from, int32_t to>
+static inline void cast_span(const uint64_t*, const char* const* p, const int64_t* step, char* out, int64_t n) {
+  if (step[0] != 0) return cast_block<from, to>(p[0], out, n);
+  if (n == 0) return;
+  cast_block<from, to>(p[0], out, 1);
+  for (int64_t i = 1; i < n; ++i) std::memcpy(out + i * item_size(to), out, item_size(to));
+}
+template <int32_t from>
+static inline Span cast_to(int32_t to) {
+  switch (to) {
+    case kF32: return cast_span<from, kF32>;
+    case kBF16: return cast_span<from, kBF16>;
+    case kF16: return cast_span<from, kF16>;
+    case kI64: return cast_span<from, kI64>;
+    case kI32: return cast_span<from, kI32>;
+    default: return cast_span<from, kBool>;
+  }
+}
 RO_POINTWISE(cast) {
-  const int32_t from = in[0];
-  if (from == to) return copies(in, to);
-  if (to == kF32) {
-    if (from == kI64) return items<int64_t>([](int64_t x) { return i64_to_f32(x); });
-    return items<Bool>([](Bool x) { return x.byte != 0 ? 1.0f : 0.0f; });
+  if (in[0] == to) return copies(in, to);
+  switch (in[0]) {
+    case kF32: return {cast_to<kF32>(to), false, true};
+    case kBF16: return {cast_to<kBF16>(to), false, true};
+    case kF16: return {cast_to<kF16>(to), false, true};
+    case kI64: return {cast_to<kI64>(to), false, true};
+    case kI32: return {cast_to<kI32>(to), false, true};
+    default: return {cast_to<kBool>(to), false, true};
   }
-  if (to == kI64) {
-    if (from == kF32) return items<float>([](float x) { return f32_to_i64(x); });
-    return items<Bool>([](Bool x) { return (int64_t)(x.byte != 0); });
-  }
-  if (from == kF32) return items<float>([](float x) { return (uint8_t)f32_to_bool(x); });
-  return items<int64_t>([](int64_t x) { return (uint8_t)(x != 0); });
 }
 
 RO_POINTWISE(rstd) {

@@ -86,6 +86,41 @@ RO_PRIM int64_t f32_to_i64(float x) {
   return (int64_t)x;
 }
 RO_PRIM bool f32_to_bool(float x) { return x != 0.0f; }  // NaN: true
+RO_PRIM int32_t f32_to_i32(float x) {
+  const int64_t i = f32_to_i64(x);
+  return i > INT32_MAX ? INT32_MAX : i < INT32_MIN ? INT32_MIN : (int32_t)i;
+}
+
+// bf16 and f16 as bit patterns: to f32 exactly, from f32 rounded once; a NaN is written 0x7FC0 or 0x7E00.
+RO_PRIM float bf16_to_f32(uint16_t h) { return float_of((uint32_t)h << 16); }
+RO_PRIM uint16_t f32_to_bf16(float x) {
+  const uint32_t u = bits_of(canonical(x));
+  return (uint16_t)((u + 0x7FFFu + (u >> 16 & 1u)) >> 16);
+}
+RO_PRIM float f16_to_f32(uint16_t h) {
+  const uint32_t sign = (uint32_t)(h & 0x8000u) << 16, exponent = h >> 10 & 31u, mantissa = h & 0x3FFu;
+  if (exponent == 31) return float_of(sign | kInfBits | mantissa << 13);
+  if (exponent == 0) return float_of(sign | bits_of(mul_rn((float)mantissa, float_of(0x33800000u))));  // mantissa * 2^-24
+  return float_of(sign | (exponent + 112) << 23 | mantissa << 13);
+}
+RO_PRIM uint16_t f32_to_f16(float x) {
+  if (is_nan(x)) return 0x7E00u;
+  const uint32_t sign = bits_of(x) >> 16 & 0x8000u, u = bits_of(x) & 0x7FFFFFFFu;
+  if (u >= 0x477FF000u) return (uint16_t)(sign | 0x7C00u);  // from 65520 on: infinity
+  // Below 2^-14 the unit is 2^-24, the unit of f32 in [0.5, 1).
+  if (u < 0x38800000u) return (uint16_t)(sign | (bits_of(add_rn(float_of(u), 0.5f)) - 0x3F000000u));
+  return (uint16_t)(sign | (u - (112u << 23) + 0xFFFu + (u >> 13 & 1u)) >> 13);
+}
+// To f16 by way of f32: an i64 that f32 rounds is above f16's range. Not so for bf16.
+RO_PRIM uint16_t i64_to_f16(int64_t a) { return f32_to_f16(i64_to_f32(a)); }
+RO_PRIM uint16_t i64_to_bf16(int64_t a) {
+  uint64_t u = a < 0 ? 0 - (uint64_t)a : (uint64_t)a;
+  float scale = 1.0f;
+  // Rounds to odd, to 17 bits at least, so that the second rounding is the only one.
+  for (; u >> 24; scale = mul_rn(scale, 256.0f)) u = u >> 8 | ((u & 255u) != 0);
+  const float x = mul_rn((float)(int32_t)u, scale);
+  return f32_to_bf16(a < 0 ? neg_f32(x) : x);
+}
 
 // Loads and stores of element i at any alignment.
 RO_PRIM float load_f32(const void* p, int64_t i) {
@@ -99,9 +134,39 @@ RO_PRIM int64_t load_i64(const void* p, int64_t i) {
   return x;
 }
 RO_PRIM bool load_bool(const void* p, int64_t i) { return ((const unsigned char*)p)[i] != 0; }
+RO_PRIM uint16_t load_u16(const void* p, int64_t i) {
+  uint16_t x;
+  std::memcpy(&x, (const char*)p + 2 * i, 2);
+  return x;
+}
+RO_PRIM int32_t load_i32(const void* p, int64_t i) {
+  int32_t x;
+  std::memcpy(&x, (const char*)p + 4 * i, 4);
+  return x;
+}
+// An f32, bf16 or f16 as f32; an i64 or i32 as i64.
+RO_PRIM float load_real(const void* p, int32_t dtype, int64_t i) {
+  return dtype == kF32 ? load_f32(p, i) : dtype == kBF16 ? bf16_to_f32(load_u16(p, i)) : f16_to_f32(load_u16(p, i));
+}
+RO_PRIM int64_t load_integer(const void* p, int32_t dtype, int64_t i) {
+  return dtype == kI64 ? load_i64(p, i) : (int64_t)load_i32(p, i);
+}
 RO_PRIM void store_f32(void* p, int64_t i, float x) { std::memcpy((char*)p + 4 * i, &x, 4); }
 RO_PRIM void store_i64(void* p, int64_t i, int64_t x) { std::memcpy((char*)p + 8 * i, &x, 8); }
+RO_PRIM void store_u16(void* p, int64_t i, uint16_t x) { std::memcpy((char*)p + 2 * i, &x, 2); }
+RO_PRIM void store_i32(void* p, int64_t i, int32_t x) { std::memcpy((char*)p + 4 * i, &x, 4); }
 RO_PRIM void store_bool(void* p, int64_t i, bool x) { ((unsigned char*)p)[i] = x ? 1 : 0; }
+
+// The pattern of a result as an operator writes it in a floating or integer dtype.
+RO_PRIM uint64_t real_bits(float x, int32_t dtype) {
+  return dtype == kF32 ? bits_of(canonical(x)) : dtype == kBF16 ? f32_to_bf16(x) : f32_to_f16(x);
+}
+RO_PRIM uint64_t integer_bits(int64_t x, int32_t dtype) { return dtype == kI64 ? (uint64_t)x : (uint32_t)x; }
+RO_PRIM void store_real(void* p, int32_t dtype, int64_t i, float x) {
+  const uint64_t bits = real_bits(x, dtype);
+  const int size = item_size(dtype);
+  std::memcpy((char*)p + size * i, &bits, size);  // little-endian
+}
 
 RO_PRIM float literal_f32(const Call& call, int k) { return float_of((uint32_t)call.literals[k]); }
 

@@ -6,6 +6,10 @@
 #include <memory>
 #include <new>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
 #include "parallel.h"
 
 namespace ro {
@@ -46,7 +50,7 @@ struct Slot {
   std::unique_ptr<void, FreeAligned> memory;
   size_t bytes = 0;
 };
-thread_local Slot scratch_slots[8];
+thread_local Slot scratch_slots[9];
 
 }  // namespace
 
@@ -122,7 +126,9 @@ std::vector<Isa> available_isas() {
   std::vector<Isa> isas;
 #if defined(__x86_64__)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  unsigned a, b, c = 0, d;
+  const bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C);
+  const bool avx2 = f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   [[maybe_unused]] const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl");
 #if defined(RO_EMULATE_AVX512)

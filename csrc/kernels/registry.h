@@ -3,6 +3,9 @@
 //   namespace ro::RO_ISA { RO_KERNEL(add) { ... use call ... } }         a kernel for the instruction set of this unit
 //   namespace ro::RO_ISA { RO_FUSED(layer_norm_forward) { ... } }        a kernel over a group of nodes
 //   namespace ro::RO_ISA { RO_POINTWISE(add) { ... use in, to; return {span, costly}; } }   a pointwise operator (pointwise.h)
+//       Both see f32, i64 and bool tensors only: others are converted around them (convert.h, which they need).
+//   RO_KERNEL_ANY(permute) { ... }                                       a kernel that takes every dtype of the operator's rule
+//   RO_KERNEL_BY(run, op), RO_FUSED_BY(run, group)                       the same, called by run(kernel, call)
 //   RO_ELEMENT(add) { ... use call, index ... return bits; }             the reference: bits of one output element
 #pragma once
 #include <cstddef>
@@ -18,7 +21,8 @@ namespace ro {
 using Span = void (*)(const uint64_t* literals, const char* const* p, const int64_t* step, char* out, int64_t n);
 struct Pointwise {
   Span span;
-  bool costly;  // computes an elementary function: fewer elements are worth a thread
+  bool costly;       // computes an elementary function: fewer elements are worth a thread
+  bool any = false;  // takes these very dtypes; else it must be f32, i64 and bool, and others are converted (pointwise.h, TypedSpan)
 };
 // The span for the dtypes of the inputs and of the output.
 using FindSpan = Pointwise (*)(const int32_t* in, int32_t to);
@@ -52,21 +56,31 @@ std::vector<FindSpan> pointwise_spans(Isa isa);
 std::vector<Isa> available_isas();
 const char* isa_name(Isa isa);
 
-// Working memory of the calling thread, 64-byte aligned, at least `bytes` long; slots 0 .. 7 are independent. Contents are
+// Working memory of the calling thread, 64-byte aligned, at least `bytes` long; slots 0 .. 8 are independent (8: converted tensors). Contents are
 // not kept. Valid until the thread asks for the same slot again.
 void* scratch(int slot, size_t bytes);
 
 }  // namespace ro
 
-#define RO_KERNEL(op)                                                                               \
+#define RO_KERNEL_ANY(op)                                                                           \
   static void kernel_##op(const ::ro::Call& call);                                                  \
   static const ::ro::Registered registered_##op(#op, ::ro::RO_ISA::kIsa, kernel_##op, false);       \
   static void kernel_##op([[maybe_unused]] const ::ro::Call& call)
 
-#define RO_FUSED(op)                                                                                \
+#define RO_KERNEL_BY(run, op)                                                                       \
+  static void kernel_##op(const ::ro::Call& call);                                                  \
+  static void run_##op(const ::ro::Call& call) { run(kernel_##op, call); }                          \
+  static const ::ro::Registered registered_##op(#op, ::ro::RO_ISA::kIsa, run_##op, false);          \
+  static void kernel_##op([[maybe_unused]] const ::ro::Call& call)
+
+#define RO_FUSED_BY(run, op)                                                                        \
   static void fused_##op(const ::ro::Call& call);                                                   \
-  static const ::ro::Registered registered_fused_##op(#op, ::ro::RO_ISA::kIsa, fused_##op, true);   \
+  static void run_fused_##op(const ::ro::Call& call) { run(fused_##op, call); }                     \
+  static const ::ro::Registered registered_fused_##op(#op, ::ro::RO_ISA::kIsa, run_fused_##op, true); \
   static void fused_##op([[maybe_unused]] const ::ro::Call& call)
+
+#define RO_KERNEL(op) RO_KERNEL_BY(run_plain, op)
+#define RO_FUSED(op) RO_FUSED_BY(run_plain, op)
 
 #define RO_ELEMENT(op)                                                                              \
   static uint64_t element_##op(const ::ro::Call& call, int64_t index);                              \

@@ -8,6 +8,7 @@
 //   I  add sub and_ or_ xor_ andnot(a, b) = ~a & b, shl<n> shr<n> (arithmetic) shr_logical<n>    lt gt eq -> M    min max
 //   F <-> I  bits_of, float_of (same bits), to_float (RNE), to_int (truncates; valid for |x| < 2^31)
 //   M  and_ or_ not_ any all none
+//   widen16(p) -> I, zero-extended; narrow16(I, p), the low halves; from_f16(p) -> F; to_f16(F, p), rounded, no NaN
 //   transpose(F[kLanes]) tree(F) -> float    not in the scalar unit
 //   F::set F::bits F::load F::load(p, n) x.store(p) x.store(p, n)    n lanes from lane 0 (0 <= n <= kLanes), other lanes load +0
 #pragma once
@@ -105,6 +106,12 @@ RO_OP I bits_of(F a) { return {_mm512_castps_si512(a.v)}; }
 RO_OP F float_of(I a) { return {_mm512_castsi512_ps(a.v)}; }
 RO_OP F to_float(I a) { return {_mm512_cvtepi32_ps(a.v)}; }
 RO_OP I to_int(F a) { return {_mm512_cvttps_epi32(a.v)}; }
+RO_OP I widen16(const void* p) { return {_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i*)p))}; }
+RO_OP void narrow16(I a, void* p) { _mm256_storeu_si256((__m256i*)p, _mm512_cvtepi32_epi16(a.v)); }
+RO_OP F from_f16(const void* p) { return {_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i*)p))}; }
+RO_OP void to_f16(F a, void* p) {
+  _mm256_storeu_si256((__m256i*)p, _mm512_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+}
 RO_OP I lane_index() { return {_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)}; }
 
 // r[i] lane j becomes r[j] lane i.
@@ -233,6 +240,13 @@ RO_OP I bits_of(F a) { return {_mm256_castps_si256(a.v)}; }
 RO_OP F float_of(I a) { return {_mm256_castsi256_ps(a.v)}; }
 RO_OP F to_float(I a) { return {_mm256_cvtepi32_ps(a.v)}; }
 RO_OP I to_int(F a) { return {_mm256_cvttps_epi32(a.v)}; }
+RO_OP I widen16(const void* p) { return {_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i*)p))}; }
+RO_OP void narrow16(I a, void* p) {
+  const __m256i low = _mm256_and_si256(a.v, _mm256_set1_epi32(0xFFFF));
+  _mm_storeu_si128((__m128i*)p, _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1)));
+}
+RO_OP F from_f16(const void* p) { return {_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)p))}; }
+RO_OP void to_f16(F a, void* p) { _mm_storeu_si128((__m128i*)p, _mm256_cvtps_ph(a.v, _MM_FROUND_TO_NEAREST_INT)); }
 RO_OP I lane_index() { return {_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)}; }
 
 // r[i] lane j becomes r[j] lane i.
@@ -344,6 +358,10 @@ RO_OP M gt(I a, I b) { return {vcgtq_s32(a.v, b.v)}; }
 RO_OP M eq(I a, I b) { return {vceqq_s32(a.v, b.v)}; }
 RO_OP F to_float(I a) { return {vcvtq_f32_s32(a.v)}; }
 RO_OP I to_int(F a) { return {vcvtq_s32_f32(a.v)}; }
+RO_OP I widen16(const void* p) { return {vreinterpretq_s32_u32(vmovl_u16(vreinterpret_u16_u8(vld1_u8((const uint8_t*)p))))}; }
+RO_OP void narrow16(I a, void* p) { vst1_u8((uint8_t*)p, vreinterpret_u8_u16(vmovn_u32(vreinterpretq_u32_s32(a.v)))); }
+RO_OP F from_f16(const void* p) { return {vcvt_f32_f16(vreinterpret_f16_u8(vld1_u8((const uint8_t*)p)))}; }
+RO_OP void to_f16(F a, void* p) { vst1_u8((uint8_t*)p, vreinterpret_u8_f16(vcvt_f16_f32(a.v))); }
 RO_OP I lane_index() {
   const int32_t lanes[4] = {0, 1, 2, 3};
   return {vld1q_s32(lanes)};
@@ -447,6 +465,13 @@ RO_OP M gt(I a, I b) { return {a.v > b.v}; }
 RO_OP M eq(I a, I b) { return {a.v == b.v}; }
 RO_OP F to_float(I a) { return {(float)a.v}; }
 RO_OP I to_int(F a) { return {(int32_t)a.v}; }
+RO_OP I widen16(const void* p) { return {(int32_t)load_u16(p, 0)}; }
+RO_OP void narrow16(I a, void* p) { std::memcpy(p, &a.v, 2); }
+RO_OP F from_f16(const void* p) { return {f16_to_f32(load_u16(p, 0))}; }
+RO_OP void to_f16(F a, void* p) {
+  const uint16_t h = f32_to_f16(a.v);
+  std::memcpy(p, &h, 2);
+}
 RO_OP I lane_index() { return {0}; }
 
 #else
@@ -458,6 +483,48 @@ RO_OP F neg(F a) { return xor_(a, F::bits(0x80000000u)); }
 RO_OP F abs(F a) { return and_(a, F::bits(0x7FFFFFFFu)); }
 // Every vector that an operator writes goes through this.
 RO_OP F canonical(F a) { return select(is_nan(a), F::bits(kNanBits), a); }
+
+// kLanes elements in memory of a floating dtype, as f32; what is stored is rounded to the dtype, a NaN is canonical.
+template <int32_t dtype>
+RO_OP F load_as(const void* p) {
+  if constexpr (dtype == kBF16) return float_of(shl<16>(widen16(p)));
+  else if constexpr (dtype == kF16) return from_f16(p);
+  else return F::load(p);
+}
+template <int32_t dtype>
+RO_OP void store_as(F a, void* p) {
+  const F x = canonical(a);
+  if constexpr (dtype == kBF16) {
+    const I u = bits_of(x);
+    narrow16(shr_logical<16>(add(u, add(I::set(0x7FFF), and_(shr_logical<16>(u), I::set(1))))), p);
+  } else if constexpr (dtype == kF16) {
+    to_f16(x, p);
+  } else {
+    x.store(p);
+  }
+}
+// The first n of them; other lanes load +0.
+template <int32_t dtype>
+RO_OP F load_as(const void* p, int n) {
+  if constexpr (dtype == kF32) {
+    return F::load(p, n);
+  } else {
+    uint16_t lanes[kLanes] = {};
+    std::memcpy(lanes, p, 2 * n);
+    return load_as<dtype>(lanes);
+  }
+}
+template <int32_t dtype>
+RO_OP void store_as(F a, void* p, int n) {
+  if constexpr (dtype == kF32) {
+    canonical(a).store(p, n);
+  } else {
+    uint16_t lanes[kLanes];
+    store_as<dtype>(a, lanes);
+    std::memcpy(p, lanes, 2 * n);
+  }
+}
+
 // IEEE 754-2019 maximum and minimum: NaN if either is NaN; -0 < +0.
 RO_OP F maximum(F a, F b) {
   const F m = select(eq(a, b), and_(a, b), select(gt(a, b), a, b));

@@ -2,6 +2,9 @@
 
 A rule takes a node whose refs were checked already and raises RuleViolation if its arity, dtypes, params, literals or
 output do not fit the operator. Kernels rely on these rules and check nothing.
+
+Where an operator takes f32, it takes bf16 and f16 as well, each input by itself, and its output may be any of the three
+("float" below); a carry, and a link of a fold that is not the last, are f32.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ ATTENTION_LIMIT = 16_384
 
 Rule = Callable[[Node], None]
 
-F32, I64, BOOL = DType.F32, DType.I64, DType.BOOL
+F32, I64, I32, BOOL = DType.F32, DType.I64, DType.I32, DType.BOOL
 
 
 class RuleViolation(Exception):
@@ -53,34 +56,36 @@ def fold_ranges(terms: int) -> list[tuple[int, int]]:
 
 
 def pointwise(*dtypes: DType | str, out: DType | str, literals: int = 0) -> Rule:
-    """Elementwise with broadcasting. A dtype may be "T" (f32 or i64, equal for all) or "any" (equal for all)."""
+    """Elementwise with broadcasting. F32 stands for any float.
+
+    A dtype may be "T" (floats, or i64 for all, or i32 for all) or "any" (equal for all).
+    """
 
     def rule(node: Node) -> None:
         _arity(node, len(dtypes))
         _params(node, 0)
         _f32_literals(node, literals)
         bound = _bind(node, dtypes)
-        _output(node, bound if isinstance(out, str) else out, broadcast([i.shape for i in node.inputs]))
+        wanted = bound if isinstance(out, str) else out
+        shape = broadcast([i.shape for i in node.inputs])
+        if wanted.is_float and out != "any":
+            _float_output(node, shape)
+        else:
+            _output(node, wanted, shape)
 
     return rule
 
 
 def cast(node: Node) -> None:
-    """f32, i64 or bool to f32, i64 or bool."""
+    """Any dtype to any dtype."""
     _arity(node, 1)
     _params(node, 0)
     _f32_literals(node, 0)
-    known = (F32, I64, BOOL)
-    require(
-        node.inputs[0].dtype in known and node.dtype in known,
-        f"casts {node.inputs[0].dtype.text} to {node.dtype.text}",
-        "A cast knows f32, i64 and bool",
-    )
     _output(node, node.dtype, node.inputs[0].shape)
 
 
 def reduction(arity: int, dtypes: tuple[DType, ...] = (F32,)) -> Rule:
-    """Params [n, axis_1 .. axis_n, start, stop]; optional carry. An integer or bool sum gives i64."""
+    """Params [n, axis_1 .. axis_n, start, stop]; optional carry. F32 stands for any float; other sums give i64."""
 
     def rule(node: Node) -> None:
         _literal_count(node, 0)
@@ -96,14 +101,14 @@ def reduction(arity: int, dtypes: tuple[DType, ...] = (F32,)) -> Rule:
             "Axes are non-negative, ascending and adjacent: permute the input first",
         )
         for item in operands:
-            require(item.dtype in dtypes, f"an input is {item.dtype.text}", f"Use {_names(dtypes)}")
+            known = item.dtype in dtypes or (item.dtype.is_float and F32 in dtypes)
+            require(known, f"an input is {item.dtype.text}", f"Use {_names(dtypes)}")
         terms = 1
         for axis in axes:
             terms *= shape[axis]
-        result = F32 if operands[0].dtype is F32 else I64
+        result = F32 if operands[0].dtype.is_float else I64
         output = tuple(1 if i in axes else d for i, d in enumerate(shape))
         _fold(node, terms, start, stop, result, output)
-        _output(node, result, output)
 
     return rule
 
@@ -125,10 +130,8 @@ def matmul(node: Node) -> None:
     m, k = a.shape[-2:] if not ta else a.shape[:-3:-1]
     k2, n = b.shape[-2:] if not tb else b.shape[:-3:-1]
     require(k == k2, f"inner dimensions {k} and {k2} differ", "They must be equal")
-    _dtypes(node.inputs[:2], F32)
-    output = (*a.shape[:-2], m, n)
-    _fold(node, k, start, stop, F32, output)
-    _output(node, F32, output)
+    _floats(node.inputs[:2])
+    _fold(node, k, start, stop, F32, (*a.shape[:-2], m, n))
 
 
 def attention(name: str) -> Rule:
@@ -139,7 +142,7 @@ def attention(name: str) -> Rule:
         require(node.params[0] in (0, 1), f"causal is {node.params[0]}", "It is 0 or 1")
         names, out = _ATTENTION[name]
         _arity(node, len(names))
-        _dtypes(node.inputs, F32)
+        _floats(node.inputs)
         _f32_literals(node, 1 if name in _SCALED else 0)
         sizes: dict[str, int] = {"1": 1}
         for i, dims in enumerate(names):
@@ -154,7 +157,7 @@ def attention(name: str) -> Rule:
         for letter in "TSDE":
             size = sizes.get(letter, 0)
             require(size <= ATTENTION_LIMIT, f"{letter} is {size}", f"Attention is limited to {ATTENTION_LIMIT}")
-        _output(node, F32, tuple(sizes[letter] for letter in out))
+        _float_output(node, tuple(sizes[letter] for letter in out))
 
     return rule
 
@@ -275,7 +278,7 @@ def _indexed(node: Node) -> None:
     _arity(node, 2)
     _params(node, 1)
     (x, index), axis = node.inputs, node.params[0]
-    _dtypes(node.inputs[1:], I64)
+    _indices(node.inputs[1])
     require(0 <= axis < len(x.shape), f"axis {axis} for rank {len(x.shape)}", "Axis is in the rank")
     require(
         len(index.shape) == len(x.shape)
@@ -291,7 +294,7 @@ def embedding(node: Node) -> None:
     _params(node, 0)
     _literal_count(node, 0)
     weight, index = node.inputs
-    _dtypes(node.inputs[1:], I64)
+    _indices(index)
     require(len(weight.shape) == 2, f"weight has shape {list(weight.shape)}", "It is [V, D]")
     require(
         len(index.shape) < MAX_RANK, f"index has rank {len(index.shape)}", f"The output has at most rank {MAX_RANK}"
@@ -306,15 +309,14 @@ def embedding_grad(node: Node) -> None:
     start, stop = node.params
     _arity(node, 2 + (start > 0))
     dy, index = node.inputs[:2]
-    _dtypes(node.inputs[:1], F32)
-    _dtypes(node.inputs[1:2], I64)
+    _floats(node.inputs[:1])
+    _indices(index)
     require(
         len(dy.shape) == 2 and index.shape == dy.shape[:1] and len(node.shape) == 2 and node.shape[1] == dy.shape[1],
         f"shapes {_shapes([dy.shape, index.shape])} to {list(node.shape)}",
         "They are [n, D] and [n] to [V, D]",
     )
     _fold(node, dy.shape[0], start, stop, F32, node.shape)
-    _output(node, F32, node.shape)
 
 
 def iota(node: Node) -> None:
@@ -333,7 +335,10 @@ def fill(node: Node) -> None:
 
 
 def _fold(node: Node, terms: int, start: int, stop: int, dtype: DType, shape: Shape) -> None:
-    """A link of a fold: its range, and the carry (already counted) in the output's dtype and shape."""
+    """A link of a fold: its range, the carry (already counted) of this dtype and shape, and the output.
+
+    If the dtype is f32, the last link may have any float as its output: what a link rounds, no other continues.
+    """
     require(
         start >= 0
         and start % FOLD_TERMS == 0
@@ -347,23 +352,49 @@ def _fold(node: Node, terms: int, start: int, stop: int, dtype: DType, shape: Sh
         require(
             carry.dtype is dtype and carry.shape == shape,
             f"the carry is {carry.dtype.text}{list(carry.shape)}",
-            f"It is {dtype.text}{list(shape)} like the output",
+            f"It is {dtype.text}{list(shape)}",
         )
+    if dtype is F32 and stop == terms:
+        _float_output(node, shape)
+    else:
+        _output(node, dtype, shape)
 
 
 def _bind(node: Node, dtypes: Sequence[DType | str]) -> DType:
     """Checks the input dtypes; returns what the variable ("T" or "any") stands for, f32 if there is none."""
     bound: DType | None = None
     for i, (item, wanted) in enumerate(zip(node.inputs, dtypes, strict=True)):
+        found = item.dtype
         if isinstance(wanted, DType):
-            require(item.dtype is wanted, f"input {i} is {item.dtype.text}", f"It is {wanted.text}")
-        else:
-            require(wanted == "any" or item.dtype in (F32, I64), f"input {i} is {item.dtype.text}", "Use f32 or i64")
-            require(
-                bound is None or item.dtype is bound, f"input {i} is {item.dtype.text}", "These inputs have one dtype"
-            )
-            bound = item.dtype
+            fits = found.is_float if wanted is F32 else found is wanted
+            require(fits, f"input {i} is {found.text}", f"It is {_FLOATS if wanted is F32 else wanted.text}")
+            continue
+        if wanted == "T":
+            require(found is not BOOL, f"input {i} is {found.text}", f"Use {_FLOATS}, i64 or i32")
+            found = F32 if found.is_float else found
+        require(bound is None or found is bound, f"input {i} is {item.dtype.text}", "These inputs have one dtype")
+        bound = found
     return bound or F32
+
+
+_FLOATS = "f32, bf16 or f16"
+
+
+def _floats(inputs: Sequence[Input]) -> None:
+    for item in inputs:
+        require(item.dtype.is_float, f"an input is {item.dtype.text}", f"It is {_FLOATS}")
+
+
+def _indices(index: Input) -> None:
+    require(index.dtype in (I64, I32), f"the index is {index.dtype.text}", "It is i64 or i32")
+
+
+def _float_output(node: Node, shape: Shape) -> None:
+    require(
+        node.dtype.is_float and node.shape == shape,
+        f"its output is {node.dtype.text}{list(node.shape)}",
+        f"By its operator it is {list(shape)} of {_FLOATS}",
+    )
 
 
 def _output(node: Node, dtype: DType, shape: Shape) -> None:

@@ -20,7 +20,7 @@ from repops.ops.rules import Rule
 from repops.ops.twins import Array, Twin
 
 VM_HEIGHT = 20
-_F32, _I64, _BOOL = DType.F32, DType.I64, DType.BOOL
+_F32, _I64, _I32, _BOOL = DType.F32, DType.I64, DType.I32, DType.BOOL
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ _ROWS: list[Operator] = [
         layer_norm=lambda x, mean, rstd, w, b: (x - mean) * rstd * w + b,
     ),
     *_rows(_POINTWISE(*[_F32] * 7, out=_F32), layer_norm_grad=twins.layer_norm_grad),
-    Operator("sum", rules.reduction(1, (_F32, _I64, _BOOL)), twins.reduction(lambda x: x)),
+    Operator("sum", rules.reduction(1, (_F32, _I64, _I32, _BOOL)), twins.reduction(lambda x: x)),
     Operator("amax", rules.reduction(1), twins.reduction(lambda x: x, np.maximum, -np.inf)),
     *_sums(1, sum_sq=np.square),
     *_sums(

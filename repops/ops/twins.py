@@ -1,8 +1,8 @@
 """Float64 twins of the operators: the same mathematics in numpy float64, in no particular order of additions.
 
-Capture's self-check runs a program with them and compares with the eager step in float64. f32 tensors are float64 here,
-i64 and bool tensors are themselves. A twin takes a checked node and its inputs in the shapes under which the node reads
-them, and returns the output in the node's shape.
+Capture's self-check runs a program with them and compares with the eager step in float64. f32, bf16 and f16 tensors are
+float64 here and nothing is rounded to them; i64, i32 and bool tensors are themselves. A twin takes a checked node and
+its inputs in the shapes under which the node reads them, and returns the output in the node's shape.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from repops.dtypes import DType
+from repops.dtypes import DType, to_float64
 from repops.graph.ir import Node
 
 Array = np.ndarray[Any, Any]
@@ -46,7 +46,7 @@ def reduction(function: Callable[..., Array], combine: np.ufunc = np.add, start:
         terms = np.asarray(function(*np.broadcast_arrays(*operands)))
         before, after = terms.shape[: axes[0]], terms.shape[axes[-1] + 1 :]
         terms = terms.reshape(*before, -1, *after).take(range(first, last), axis=len(before))
-        if terms.dtype == np.bool_:
+        if terms.dtype in (np.bool_, np.int32):
             terms = terms.astype(np.int64)
         with np.errstate(over="ignore"):
             out = np.asarray(combine.reduce(terms, axis=len(before), initial=np.array(start).astype(terms.dtype)[()]))
@@ -57,16 +57,19 @@ def reduction(function: Callable[..., Array], combine: np.ufunc = np.add, start:
 
 
 def cast(node: Node, inputs: Sequence[Array]) -> Array:
-    """Truncates and saturates to i64, NaN gives 0; bool is x != 0."""
+    """To an integer truncates and saturates, NaN gives 0; i64 to i32 wraps; bool is x != 0; floats stay float64."""
     (x,) = inputs
     if node.dtype is DType.BOOL:
         return np.asarray(x != 0)
-    if node.dtype is DType.I64 and x.dtype == np.float64:
-        whole = np.nan_to_num(np.trunc(x), nan=0.0)
-        limits = np.iinfo(np.int64)
-        inside = np.clip(whole, -(2.0**63), 2.0**63 - 1024).astype(np.int64)
-        return np.where(whole >= 2.0**63, limits.max, np.where(whole < -(2.0**63), limits.min, inside))
-    return np.asarray(x.astype(np.float64 if node.dtype is DType.F32 else np.int64))
+    if node.dtype.is_float:
+        return np.asarray(x.astype(np.float64))
+    if x.dtype != np.float64:
+        return np.asarray(x.astype(node.dtype.numpy))
+    whole = np.nan_to_num(np.trunc(x), nan=0.0)
+    limits = np.iinfo(node.dtype.numpy)
+    top = 2.0 ** (node.dtype.bits - 1)
+    inside = np.clip(whole, -top, top - (1024 if node.dtype is DType.I64 else 1)).astype(node.dtype.numpy)
+    return np.where(whole >= top, limits.max, np.where(whole < -top, limits.min, inside)).astype(node.dtype.numpy)
 
 
 def matmul(node: Node, inputs: Sequence[Array]) -> Array:
@@ -215,7 +218,7 @@ def iota(node: Node, inputs: Sequence[Array]) -> Array:
 def _filled(node: Node) -> Array:
     bits = node.literals[0].to_bytes(8, "little")[: node.dtype.itemsize]
     value = np.frombuffer(bits, dtype=node.dtype.numpy)[0]
-    return np.asarray(value, dtype=np.float64 if node.dtype is DType.F32 else None)
+    return to_float64(value, node.dtype) if node.dtype.is_float else np.asarray(value)
 
 
 def fill(node: Node, inputs: Sequence[Array]) -> Array:

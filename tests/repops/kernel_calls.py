@@ -13,7 +13,8 @@ from repops import _kernels
 from repops.dtypes import DType
 
 Array = np.ndarray[Any, Any]
-F32, I64, BOOL = DType.F32, DType.I64, DType.BOOL
+F32, BF16, F16 = DType.F32, DType.BF16, DType.F16
+I64, I32, BOOL = DType.I64, DType.I32, DType.BOOL
 VECTOR_ISAS = [isa for isa in _kernels.isas() if isa != "scalar"]
 NAN_BITS = 0x7FC00000
 
@@ -92,8 +93,45 @@ def hostile(rng: np.random.Generator, dtype: DType, shape: Sequence[int]) -> Arr
         return np.ascontiguousarray(np.where(rng.random(shape) < 0.15, rng.choice(SPECIAL_I64, shape), x)).reshape(
             shape
         )
+    if dtype is I32:
+        return hostile(rng, I64, shape).astype(np.int32)
+    if dtype in (
+        BF16,
+        F16,
+    ):  # ordinary numbers, special ones, and any pattern: a third of them NaN payloads and subnormals
+        x = rounded((rng.standard_normal(shape) * 10.0 ** rng.integers(-3, 4, shape)).astype(np.float32), dtype)
+        bits = x.view(np.uint16)
+        wild = rng.integers(0, 2**16, shape, dtype=np.uint16)
+        special = rounded(rng.choice(SPECIAL_F32, shape).astype(np.uint32).view(np.float32), dtype).view(np.uint16)
+        tiny = wild & np.uint16(0x807F if dtype is BF16 else 0x83FF)
+        for part, chance in ((wild, 0.15), (special, 0.15), (tiny, 0.1)):
+            bits = np.where(rng.random(shape) < chance, part, bits)
+        return np.ascontiguousarray(bits.astype(np.uint16)).view(dtype.numpy).reshape(shape)
     assert dtype is BOOL  # any byte: everything but 0 is true
     return rng.choice(np.array([0, 0, 0, 1, 1, 2, 0x80, 255], dtype=np.uint8), shape).view(np.bool_).reshape(shape)
+
+
+def widened(x: Array) -> Array:
+    """A float tensor as f32, exactly; a NaN is any NaN."""
+    if DType.of(x.dtype) is BF16:
+        return (x.astype(np.uint32) << 16).view(np.float32)
+    with np.errstate(invalid="ignore"):  # signalling NaNs
+        return x.astype(np.float32)
+
+
+def rounded(x: Array, dtype: DType) -> Array:
+    """f32 to a float dtype, to nearest even; NaN to its canonical pattern. Independent of the kernels."""
+    x = np.asarray(x, dtype=np.float32)
+    nan = np.isnan(x)
+    if dtype is BF16:
+        bits = np.where(nan, np.float32(0), x).view(np.uint32).astype(np.uint64)
+        bits = (bits + 0x7FFF + (bits >> 16 & 1)) >> 16
+        return np.where(nan, 0x7FC0, bits).astype(np.uint16)
+    if dtype is F16:
+        with np.errstate(over="ignore"):
+            bits = np.where(nan, np.float32(0), x).astype(np.float16).view(np.uint16)
+        return np.where(nan, 0x7E00, bits).astype(np.uint16).view(np.float16)
+    return np.where(nan, np.uint32(NAN_BITS), x.view(np.uint32)).astype(np.uint32).view(np.float32)
 
 
 def finite(rng: np.random.Generator, shape: Sequence[int]) -> Array:
