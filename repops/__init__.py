@@ -28,13 +28,14 @@ from repops.graph.ir import BatchTensor, Constant, Input, Node, Program, Ref, Re
 if TYPE_CHECKING:
     from repops.capture import capture
     from repops.lift import lift
-    from repops.optim import SGD, AdamW, constant, cosine
+    from repops.optim import SGD, AdamW, Clipped, constant, cosine, linear
 
 __all__ = [
     "SGD",
     "AdamW",
     "BatchTensor",
     "CaptureError",
+    "Clipped",
     "CommitmentError",
     "Constant",
     "Executor",
@@ -57,9 +58,11 @@ __all__ = [
     "execute_node",
     "graph",
     "lift",
+    "linear",
 ]
 
-_WITH_TORCH = {"SGD": "optim", "AdamW": "optim", "constant": "optim", "cosine": "optim", "capture": "", "lift": ""}
+_WITH_TORCH = dict.fromkeys(("SGD", "AdamW", "Clipped", "constant", "cosine", "linear"), "optim")
+_WITH_TORCH |= {"capture": "", "lift": ""}
 
 
 def __getattr__(name: str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -16,22 +17,40 @@ from repops.optim import Optimizer, Schedule
 Tensors = dict[str, Tensor]
 Loss = Callable[[Tensor, Tensor], Tensor]
 MakeBatch = Callable[[Tensor, Tensor, int], Tensors]
+MakeNamedBatch = Callable[[Mapping[str, Tensor], int], Tensors]
 
 LOSS = "loss"
 _INPUT, _TARGET = "x", "y"
 
 
-def lift(module: nn.Module, loss: Loss, *, optimizer: Optimizer, schedule: Schedule) -> tuple[Step, Tensors, MakeBatch]:
+@overload
+def lift(
+    module: nn.Module, loss: Loss, *, optimizer: Optimizer, schedule: Schedule
+) -> tuple[Step, Tensors, MakeBatch]: ...
+
+
+@overload
+def lift(
+    module: nn.Module, loss: None = None, *, optimizer: Optimizer, schedule: Schedule
+) -> tuple[Step, Tensors, MakeNamedBatch]: ...
+
+
+def lift(
+    module: nn.Module, loss: Loss | None = None, *, optimizer: Optimizer, schedule: Schedule
+) -> tuple[Step, Tensors, Any]:
     """A module, its loss, an optimizer and a learning-rate schedule as (step, initial state, make_batch).
 
-    The state's slots: the parameters and the buffers under their own names, the optimizer's moments, and the 0-d slot
-    "loss". `step(state, batch)` computes loss(module(x), y), its gradients and the update. `make_batch(x, y, index)` is
-    the batch of the step with that index (from 0): "x", "y" and the optimizer's scalars as 0-d f32 tensors, computed in
-    float64.
+    The state's slots: the parameters and the buffers under their own names (a tied weight once), the optimizer's
+    moments, and the 0-d slot "loss". `step(state, batch)` computes the loss, its gradients and the update.
+
+    With a loss function the loss is loss(module(x), y), and `make_batch(x, y, index)` is the batch of the step with
+    that index (from 0). Without one the module computes it, as those of `transformers` do from their labels: the loss
+    is the field "loss" of module(**inputs), and the batch is `make_batch(inputs, index)`, inputs being tensors by
+    keyword. Besides its inputs a batch holds the optimizer's scalars as 0-d f32 tensors, computed in float64.
 
     Frozen parameters (requires_grad False) are slots that do not change. The module is not modified; its train or eval
     mode is the step's.
-    Raises CaptureError if the module has nothing to train or a slot is named twice.
+    Raises CaptureError if the module has nothing to train, a slot is named twice, or the module gives no loss.
     """
     named = dict(module.named_parameters())
     trained = [name for name, parameter in named.items() if parameter.requires_grad]
@@ -44,12 +63,26 @@ def lift(module: nn.Module, loss: Loss, *, optimizer: Optimizer, schedule: Sched
     moments = optimizer.slots({name: parameters[name] for name in trained})
     state = _joined(parameters, buffers, moments, {LOSS: torch.zeros(())})
 
+    def scalars(index: int) -> Tensors:
+        return {
+            name: torch.tensor(number, dtype=torch.float64).to(torch.float32)
+            for name, number in optimizer.scalars(index, float(schedule(index))).items()
+        }
+
+    not_inputs = set(scalars(0))
+
+    def loss_of(tensors: Tensors, batch: Tensors) -> Tensor:
+        if loss is not None:
+            return loss(torch.func.functional_call(module, tensors, (batch[_INPUT],)), batch[_TARGET])
+        inputs = {name: tensor for name, tensor in batch.items() if name not in not_inputs}
+        return _own_loss(torch.func.functional_call(module, tensors, (), inputs))
+
     def step(state: Tensors, batch: Tensors) -> Tensors:
         weights = {name: state[name].detach().requires_grad_(name in trained) for name in parameters}
         # Clones, because a module may update its buffers in place; what they hold afterwards is their new value.
         kept = {name: state[name].clone() for name in buffers}
-        value = loss(torch.func.functional_call(module, {**weights, **kept}, (batch[_INPUT],)), batch[_TARGET])
-        gradients = torch.autograd.grad(value, [weights[name] for name in trained])
+        value = loss_of({**weights, **kept}, batch)
+        gradients = torch.autograd.grad(value, [weights[name] for name in trained], materialize_grads=True)
         old = {name: state[name] for name in trained}
         new, updated = optimizer.update(
             old, dict(zip(trained, gradients, strict=True)), {name: state[name] for name in moments}, batch
@@ -59,13 +92,22 @@ def lift(module: nn.Module, loss: Loss, *, optimizer: Optimizer, schedule: Sched
         return {**frozen, **new, **after, **updated, LOSS: value.detach()}
 
     def make_batch(x: Tensor, y: Tensor, index: int) -> Tensors:
-        scalars = {
-            name: torch.tensor(number, dtype=torch.float64).to(torch.float32)
-            for name, number in optimizer.scalars(index, float(schedule(index))).items()
-        }
-        return _joined({_INPUT: x, _TARGET: y}, scalars)
+        return _joined({_INPUT: x, _TARGET: y}, scalars(index))
 
-    return step, state, make_batch
+    def make_named_batch(inputs: Mapping[str, Tensor], index: int) -> Tensors:
+        return _joined(inputs, scalars(index))
+
+    return step, state, make_batch if loss is not None else make_named_batch
+
+
+def _own_loss(output: Any) -> Tensor:
+    """The field "loss" of a module's output, an object or a mapping."""
+    value = output.get(LOSS) if isinstance(output, Mapping) else getattr(output, LOSS, None)
+    if not isinstance(value, Tensor) or value.dim():
+        raise CaptureError(
+            "its output has no 0-d tensor `loss`", "module", "Pass it what it computes a loss from (labels), or a loss"
+        )
+    return value
 
 
 def _joined(*groups: Mapping[str, Tensor]) -> Tensors:

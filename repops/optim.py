@@ -119,6 +119,37 @@ class AdamW:
         return new, averages | squares
 
 
+@dataclass(frozen=True)
+class Clipped:
+    """An optimizer whose gradients are first clipped by their global norm, as torch.nn.utils.clip_grad_norm_ does.
+
+    With n the 2-norm over all gradients, each is multiplied by min(1, max_norm / (n + 1e-6)).
+    """
+
+    optimizer: Optimizer
+    max_norm: float
+
+    def __post_init__(self) -> None:
+        _require(self.max_norm > 0, "max_norm is positive")
+
+    def slots(self, parameters: Mapping[str, Tensor]) -> Tensors:
+        """The optimizer's own."""
+        return self.optimizer.slots(parameters)
+
+    def scalars(self, index: int, rate: float) -> dict[str, float]:
+        """The optimizer's own."""
+        return self.optimizer.scalars(index, rate)
+
+    def update(
+        self, parameters: Tensors, gradients: Tensors, moments: Tensors, scalars: Tensors
+    ) -> tuple[Tensors, Tensors]:
+        """The optimizer's update from the clipped gradients."""
+        norm = torch.nn.utils.get_total_norm(gradients.values())
+        factor = (self.max_norm / (norm + 1e-6)).clamp(max=1.0)
+        clipped = {name: gradient * factor for name, gradient in gradients.items()}
+        return self.optimizer.update(parameters, clipped, moments, scalars)
+
+
 def constant(rate: float) -> Schedule:
     """The same learning rate at every step."""
     return lambda index: rate
@@ -126,13 +157,22 @@ def constant(rate: float) -> Schedule:
 
 def cosine(rate: float, steps: int, warmup: int = 0, floor: float = 0.0) -> Schedule:
     """Linear warm-up over `warmup` steps to `rate`, then a cosine down to `floor` at step `steps`."""
+    return _decaying(rate, steps, warmup, floor, lambda part: 0.5 * (1 + math.cos(math.pi * part)))
+
+
+def linear(rate: float, steps: int, warmup: int = 0, floor: float = 0.0) -> Schedule:
+    """Linear warm-up over `warmup` steps to `rate`, then a straight line down to `floor` at step `steps`."""
+    return _decaying(rate, steps, warmup, floor, lambda part: 1 - part)
+
+
+def _decaying(rate: float, steps: int, warmup: int, floor: float, shape: Callable[[float], float]) -> Schedule:
+    """Linear warm-up, then from rate to floor as shape goes from 1 at part 0 to 0 at part 1."""
     _require(steps > warmup >= 0, "steps is greater than warmup, and warmup at least 0")
 
     def schedule(index: int) -> float:
         if index < warmup:
             return rate * (index + 1) / warmup
-        part = min(1.0, (index - warmup) / (steps - warmup))
-        return floor + (rate - floor) * 0.5 * (1 + math.cos(math.pi * part))
+        return floor + (rate - floor) * shape(min(1.0, (index - warmup) / (steps - warmup)))
 
     return schedule
 

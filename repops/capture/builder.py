@@ -142,7 +142,7 @@ class Builder:
         return value if value.dtype is dtype else self.pointwise("cast", value, dtype=dtype)
 
     def reduce(self, op: str, value: Value, axes: Iterable[int]) -> Value:
-        """`sum` or `amax` over axes, which are dropped. Over no elements: the operator's neutral element."""
+        """`sum`, `sum_sq` or `amax` over axes, which are dropped. Over no elements: the operator's neutral element."""
         axes = sorted(set(axes))
         kept = [i for i in range(len(value.shape)) if i not in axes]
         shape = tuple(value.shape[i] for i in kept)
@@ -154,6 +154,7 @@ class Builder:
             value = self._materialise(value)
         inner = [i for i in axes if value.shape[i] > 1]
         if not inner:
+            value = self.pointwise("mul", value, value) if op == "sum_sq" else value
             return self.cast(self.view(value, shape), out_dtype)
         order = [i for i in _memory_order(value) if value.shape[i] > 1]
         places = [order.index(i) for i in inner]

@@ -220,6 +220,13 @@ class _Lowering:
         dtype = I64 if common is torch.bool else _DTYPES[common]
         return self.b.pointwise(op, self.operand(x, dtype), self.operand(y, dtype), dtype=BOOL)
 
+    def isnan(self, x: Value) -> Value:
+        return self.b.pointwise("ne", x, x, dtype=BOOL)
+
+    def isinf(self, x: Value) -> Value:
+        x = self.b.pointwise("abs", self._float(x))
+        return self.b.pointwise("eq", x, self.b.scalar(float("inf"), F32), dtype=BOOL)
+
     def logical(self, op: str, *values: Value) -> Value:
         return self.b.pointwise(op, *[self.operand(v, BOOL) for v in values], dtype=BOOL)
 
@@ -399,27 +406,30 @@ class _Lowering:
         return self.slice_scatter(x, row, dim, index, index + 1)
 
     def pad(self, x: Value, pads: Sequence[int], value: float = 0) -> Value:
-        if pattern(value, x.dtype) != 0:
-            raise Unsupported(f"pads with {value}")
+        zero = pattern(value, x.dtype) == 0
         for i in range(len(pads) // 2):
             dim, (before, after) = len(x.shape) - 1 - i, pads[2 * i : 2 * i + 2]
             x = self.slice(x, dim, max(-before, 0), x.shape[dim] + min(after, 0))
             before, after = max(before, 0), max(after, 0)
-            if before or after:
+            if (before or after) and not zero:
+                sizes = ((*x.shape[:dim], n, *x.shape[dim + 1 :]) for n in (before, after))
+                left, right = (self.b.full(size, value, x.dtype) for size in sizes)
+                x = self._cat([v for v in (left, x, right) if v.shape[dim]], dim)
+            elif before or after:
                 shape = (*x.shape[:dim], before + x.shape[dim] + after, *x.shape[dim + 1 :])
                 x = self.b.node("slice_grad", [x], x.dtype, shape, (dim, before, 1))
         return x
 
     def cat(self, values: Sequence[Value], dim: int = 0) -> Value:
         parts = [self.b.cast(v, self.dtype) for v in values if v.shape != (0,)]
-        if len(parts) == 1:
-            return parts[0]
-        dim %= len(self.shape)
-        while len(parts) > 64:  # the limit on inputs of a node
-            head = parts[:64]
-            shape = (*self.shape[:dim], sum(p.shape[dim] for p in head), *self.shape[dim + 1 :])
-            parts = [self.b.node("cat", head, self.dtype, shape, (dim,)), *parts[64:]]
-        return self.b.node("cat", parts, self.dtype, self.shape, (dim,))
+        return self._cat(parts, dim % len(self.shape))
+
+    def _cat(self, parts: Sequence[Value], dim: int) -> Value:
+        while len(parts) > 1:
+            head = parts[:64]  # the limit on inputs of a node
+            shape = (*head[0].shape[:dim], sum(p.shape[dim] for p in head), *head[0].shape[dim + 1 :])
+            parts = [self.b.node("cat", head, head[0].dtype, shape, (dim,)), *parts[64:]]
+        return parts[0]
 
     def gather(self, x: Value, dim: int, index: Value, **_: object) -> Value:
         if not x.shape:
@@ -446,40 +456,83 @@ class _Lowering:
         n = index.count
         return self.b.embedding_grad(self.b.view(dy, (n, dy.shape[-1])), self.b.view(index, (n,)), rows)
 
+    def scatter_add(self, x: Value, dim: int, index: Value, source: Value) -> Value:
+        if not x.shape or x.dtype is not F32:
+            raise Unsupported("rank 0, or not f32")
+        for axis, n in enumerate(index.shape):
+            source = self.slice(source, axis, 0, n)
+        lines: list[Value | None] = [self._positions(index.shape, axis) for axis in range(len(index.shape))]
+        lines[dim % len(x.shape)] = index
+        return self.index_put(x, lines, source, True)
+
+    def _positions(self, shape: Shape, axis: int) -> Value:
+        """i64 of this shape: the index along an axis."""
+        return self.b.view(self.b.iota(shape[axis], 0, 1), (shape[axis], *[1] * (len(shape) - axis - 1)))
+
     def index(self, x: Value, indices: Sequence[Value | None]) -> Value:
-        index = self._rows(x, indices)
-        table = self.b.view(x, (x.shape[0], prod(x.shape[1:])))
+        index, axes = self._indexed(x, indices)
+        table, rest = self._table(x, axes)
         out = self.b.node("embedding", [table, index], x.dtype, (*index.shape, table.shape[1]))
-        return self.b.view(out, self.shape)
+        first = len(index.shape)
+        out = self.b.view(out, (*index.shape, *rest))
+        before = _axes_before(axes)
+        order = [*range(first, first + before), *range(first), *range(first + before, len(out.shape))]
+        return self.b.view(self.b.permute(out, order), self.shape)
 
     def index_select(self, x: Value, dim: int, index: Value) -> Value:
-        if dim % max(1, len(x.shape)):
-            raise Unsupported(f"along axis {dim}")
-        return self.index(x, [index])
+        return self.index(x, [None] * (dim % max(1, len(x.shape))) + [index])
 
     def index_add(self, x: Value, dim: int, index: Value, source: Value, *, alpha: float = 1) -> Value:
-        if dim % max(1, len(x.shape)) or alpha != 1:
-            raise Unsupported(f"along axis {dim}, alpha {alpha}")
-        return self.index_put(x, [index], source, True)
+        if alpha != 1:
+            raise Unsupported(f"alpha {alpha}")
+        return self.index_put(x, [None] * (dim % max(1, len(x.shape))) + [index], source, True)
 
     def index_put(self, x: Value, indices: Sequence[Value | None], source: Value, accumulate: bool = False) -> Value:
         if not accumulate or x.dtype is not F32:
             raise Unsupported("without accumulate, or not f32")
-        index = self._rows(x, indices)
-        source = self.b.expand(source, (*index.shape, *x.shape[1:]))
-        n, width = index.count, prod(x.shape[1:])
-        added = self.b.embedding_grad(self.b.view(source, (n, width)), self.b.view(index, (n,)), x.shape[0])
-        added = self.b.view(added, x.shape)
+        index, axes = self._indexed(x, indices)
+        kept = [a for a in range(len(x.shape)) if a not in axes]
+        rest = tuple(x.shape[a] for a in kept)
+        first, before = len(index.shape), _axes_before(axes)
+        source = self.b.expand(source, (*rest[:before], *index.shape, *rest[before:]))
+        order = [*range(before, before + first), *range(before), *range(before + first, len(source.shape))]
+        n, width, rows = index.count, prod(rest), prod(x.shape[a] for a in axes)
+        source = self.b.view(self.b.permute(source, order), (n, width))
+        added = self.b.embedding_grad(source, self.b.view(index, (n,)), rows)
+        added = self.b.view(added, (*(x.shape[a] for a in axes), *rest))
+        added = self.b.permute(added, [[*axes, *kept].index(a) for a in range(len(x.shape))])
         return added if self.b.is_zeros(x) else self.b.pointwise("add", x, added)
 
-    def _rows(self, x: Value, indices: Sequence[Value | None]) -> Value:
-        """The row numbers of an index by one integer tensor over the first axis; negative ones count from the end."""
-        if len(indices) != 1 or indices[0] is None or indices[0].dtype is not I64:
-            raise Unsupported("more than one integer index over the first axis")
-        index = indices[0]
-        negative = self.b.pointwise("lt", index, self.b.scalar(0, I64), dtype=BOOL)
-        wrapped = self.b.pointwise("add", index, self.b.scalar(x.shape[0], I64))
-        return self.b.pointwise("where", negative, wrapped, index)
+    def _indexed(self, x: Value, indices: Sequence[Value | None]) -> tuple[Value, list[int]]:
+        """The row numbers, over the indexed axes of x as one, of an index by integer tensors; and those axes.
+
+        A negative index counts from the end of its axis.
+        """
+        axes = [a for a, index in enumerate(indices) if index is not None]
+        total: Value | None = None
+        for axis in axes:
+            index = indices[axis]
+            assert index is not None
+            if index.dtype is not I64:
+                raise Unsupported("by a mask: the shape depends on values")
+            negative = self.b.pointwise("lt", index, self.b.scalar(0, I64), dtype=BOOL)
+            wrapped = self.b.pointwise("add", index, self.b.scalar(x.shape[axis], I64))
+            index = self.b.pointwise("where", negative, wrapped, index)
+            if total is None:
+                total = index
+            else:
+                total = self.b.pointwise("mul", total, self.b.scalar(x.shape[axis], I64))
+                total = self.b.pointwise("add", total, index)
+        if total is None:
+            raise Unsupported("by no tensor")
+        return total, axes
+
+    def _table(self, x: Value, axes: Sequence[int]) -> tuple[Value, Shape]:
+        """x as rows [product of the indexed axes, product of the others], and the others."""
+        kept = [a for a in range(len(x.shape)) if a not in axes]
+        rest = tuple(x.shape[a] for a in kept)
+        rows = prod(x.shape[a] for a in axes)
+        return self.b.view(self.b.permute(x, [*axes, *kept]), (rows, prod(rest))), rest
 
     # Reductions
 
@@ -511,6 +564,33 @@ class _Lowering:
         mean = self._over(self.b.fold("sum", [rows], 1), n)
         ssq = self.b.fold("sum_sq_centered", [rows, mean], 1)
         return self.b.view(self._over(ssq, n - (1 if correction is None else correction)), self.shape)
+
+    def vector_norm(
+        self, x: Value, order: float = 2, dims: Sequence[int] | None = None, keepdim: bool = False, **_: object
+    ) -> Value:
+        """The square root of the sum of squares; over all axes: of each row, then of the rows' sums."""
+        if order != 2:
+            raise Unsupported(f"order {order}")
+        axes, x = _axes(x, dims), self._float(x)
+        total = self.b.reduce("sum_sq", x, axes[-1:] if len(axes) == len(x.shape) else axes)
+        total = self.b.reduce("sum", total, range(len(total.shape))) if len(axes) == len(x.shape) else total
+        return self.b.view(self.b.pointwise("sqrt", total), self.shape)
+
+    def argmax(self, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+        """The first place of the maximum or of a NaN, as n - 1 - amax(n - 1 - place), exact in f32 below 2^24."""
+        x = self._float(x) if dim is not None else self.b.view(self._float(x), (x.count,))
+        dim = (dim or 0) % max(1, len(x.shape))
+        n = x.shape[dim] if x.shape else 1
+        if n >= 2**24 or not x.shape:
+            raise Unsupported(f"of {n} elements, rank {len(x.shape)}")
+        places = self.b.cast(self.b.iota(n, n - 1, -1), F32)
+        places = self.b.view(places, (n, *[1] * (len(x.shape) - dim - 1)))
+        m = self.b.view(self.b.reduce("amax", x, [dim]), (*x.shape[:dim], 1, *x.shape[dim + 1 :]))
+        best = self.b.pointwise("eq", x, m, dtype=BOOL)
+        best = self.b.pointwise("logical_or", best, self.isnan(x))
+        places = self.b.pointwise("where", best, places, self.b.scalar(-1.0, F32))
+        place = self.b.pointwise("sub", self.b.scalar(n - 1.0, F32), self.b.reduce("amax", places, [dim]))
+        return self.b.view(self.b.cast(place, I64), self.shape)
 
     def any(self, x: Value, dims: int | Sequence[int] | None = None, keepdim: bool = False) -> Value:
         count = self.b.reduce("sum", self.b.cast(x, BOOL), _axes(x, dims))
@@ -651,6 +731,11 @@ def _axes(x: Value, dims: int | Sequence[int] | None) -> list[int]:
     return [d % len(x.shape) for d in dims] if dims and x.shape else list(range(len(x.shape)))
 
 
+def _axes_before(axes: Sequence[int]) -> int:
+    """How many axes of x stand before the index's in the result: 0 if the indexed axes are not adjacent."""
+    return axes[0] if axes[-1] - axes[0] == len(axes) - 1 else 0
+
+
 def _with(op: str, method: Rule) -> Rule:
     return lambda lowering, *args, **kwargs: method(lowering, op, *args, **kwargs)
 
@@ -674,6 +759,8 @@ _RULES: dict[str, Rule] = {
         for n in ["eq", "ne", "lt", "le", "gt", "ge"]
         for o in ("Tensor", "Scalar")
     },
+    "aten.isnan.default": _L.isnan,
+    "aten.isinf.default": _L.isinf,
     **{f"aten.logical_{n}.default": _with(f"logical_{n}", _L.logical) for n in ("and", "or", "xor", "not")},
     **{f"aten.bitwise_{n}.Tensor": _with(f"logical_{n}", _L.bitwise) for n in ("and", "or", "xor")},
     "aten.bitwise_not.default": _with("logical_not", _L.bitwise),
@@ -744,6 +831,7 @@ _RULES: dict[str, Rule] = {
     "aten.constant_pad_nd.default": _L.pad,
     "aten.cat.default": _L.cat,
     "aten.gather.default": _L.gather,
+    "aten.scatter_add.default": _L.scatter_add,
     "aten.scatter.value": _L.scatter,
     "aten.embedding.default": _L.embedding,
     "aten.embedding_dense_backward.default": _L.embedding_backward,
@@ -758,6 +846,10 @@ _RULES: dict[str, Rule] = {
     "aten.mean.default": _L.mean,
     "aten.amax.default": _L.amax,
     "aten.amin.default": _L.amin,
+    "aten.max.default": _L.amax,
+    "aten.min.default": _L.amin,
+    "aten.argmax.default": _L.argmax,
+    "aten.linalg_vector_norm.default": _L.vector_norm,
     **{f"aten.any.{o}": _L.any for o in ("default", "dim", "dims")},
     "aten.mm.default": _L.mm,
     "aten.bmm.default": _L.mm,

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._decomp import core_aten_decompositions
+from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
 from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import GuardOnDataDependentSymNode
 from torch.fx.traceback import preserve_node_meta, set_stack_trace
 from torch.overrides import TorchFunctionMode
 
@@ -42,8 +44,10 @@ _KEPT = [
 ]
 
 
+_DATA_DEPENDENT = (GuardOnDataDependentSymNode, DataDependentOutputException, DynamicOutputShapeException)
+
 # Files that are never the user's line of an operator.
-_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))
+_LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), "<")
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
@@ -57,7 +61,8 @@ def decompositions() -> dict[Any, Callable[..., Any]]:
 def trace(step: Step, state: dict[str, Tensor], batch: dict[str, Tensor]) -> GraphModule:
     """The step as a graph of functional ATen operators over the tensors of state, then batch; outputs in slot order.
 
-    Raises CaptureError if the step does not return exactly its slots with their dtypes and shapes, or does not trace.
+    Raises CaptureError if the step does not return exactly its slots with their dtypes and shapes, or decides by
+    the values of tensors.
     """
     names = list(state)
 
@@ -68,11 +73,28 @@ def trace(step: Step, state: dict[str, Tensor], batch: dict[str, Tensor]) -> Gra
 
     arguments = [*state.values(), *batch.values()]
     with preserve_node_meta():
-        with AttentionCapture(), _Places():
-            first = _make(flat, arguments)
+        try:
+            with AttentionCapture(), _Places():
+                first = _make(flat, arguments)
+        except _DATA_DEPENDENT as error:
+            raise CaptureError(
+                f"its control flow or a shape depends on the values of tensors ({_first_line(error)})",
+                _raised_at(error),
+                "Decide from shapes and Python values, or use torch.where",
+            ) from None
         second = _make(torch.func.functionalize(Interpreter(first).run, remove="mutations"), arguments)
     second.graph.eliminate_dead_code(is_impure_node=_is_impure)
     return second
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0]
+
+
+def _raised_at(error: Exception) -> str:
+    """The user's line that led to an error."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_LIBRARIES)]
+    return f"{Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else "step"
 
 
 class _Places(TorchFunctionMode):

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from repops.optim import SGD, AdamW, Optimizer, constant, cosine
+from repops.optim import SGD, AdamW, Clipped, Optimizer, constant, cosine, linear
 
 OPTIMIZERS: list[tuple[Optimizer, type[torch.optim.Optimizer], dict[str, Any]]] = [
     (SGD(), torch.optim.SGD, {}),
@@ -47,6 +47,28 @@ def test_a_hundred_steps_are_torchs(case: int) -> None:
     assert set(moments) == set(optimizer.slots(start))
 
 
+@pytest.mark.parametrize("max_norm", [0.5, 3.0, 1e3])
+def test_clipping_is_torchs(max_norm: float) -> None:
+    """A momentum of gradients of norm about 3, clipped always, sometimes and never."""
+    optimizer = Clipped(SGD(momentum=0.9), max_norm)
+    generator = torch.Generator().manual_seed(7)
+    start = {n: torch.randn(s, generator=generator, dtype=torch.float64) for n, s in (("a", (3, 2)), ("b", (4,)))}
+    theirs = {n: p.clone().requires_grad_() for n, p in start.items()}
+    torchs = torch.optim.SGD(theirs.values(), lr=0.1, momentum=0.9)
+    ours, moments, clipped = dict(start), optimizer.slots(start), 0
+    scalars = {n: torch.tensor(v, dtype=torch.float64) for n, v in optimizer.scalars(0, 0.1).items()}
+    for _ in range(20):
+        gradients = {n: torch.randn(p.shape, generator=generator, dtype=torch.float64) for n, p in start.items()}
+        for name, p in theirs.items():
+            p.grad = gradients[name].clone()
+        clipped += bool(torch.nn.utils.clip_grad_norm_(theirs.values(), max_norm) > max_norm)
+        torchs.step()
+        ours, moments = optimizer.update(ours, gradients, moments, scalars)
+    assert clipped == {0.5: 20, 1e3: 0}.get(max_norm, clipped) and (max_norm != 3.0 or 0 < clipped < 20)
+    for name, p in theirs.items():
+        torch.testing.assert_close(ours[name], p.detach(), rtol=1e-11, atol=1e-12)
+
+
 def test_scalars_are_float64_until_they_are_rounded_once() -> None:
     scalars = AdamW(weight_decay=0.1).scalars(0, 1e-3)
     assert scalars["adam.bias2_sqrt"] == math.sqrt(1 - 0.999) and scalars["adam.decay"] == 1 - 1e-4
@@ -60,6 +82,9 @@ def test_schedules() -> None:
     assert [schedule(i) for i in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert schedule(12) == pytest.approx(0.55) and schedule(20) == pytest.approx(0.1) == schedule(99)
     assert constant(0.3)(7) == 0.3
+    schedule = linear(1.0, 20, warmup=4, floor=0.2)
+    assert [schedule(i) for i in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert schedule(12) == pytest.approx(0.6) and schedule(20) == pytest.approx(0.2) == schedule(99)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +98,8 @@ def test_schedules() -> None:
         lambda: AdamW(eps=0),
         lambda: AdamW(weight_decay=-1),
         lambda: cosine(1.0, 5, warmup=5),
+        lambda: linear(1.0, 5, warmup=-1),
+        lambda: Clipped(SGD(), 0.0),
     ],
 )
 def test_bad_settings_are_refused(make: Any) -> None:
