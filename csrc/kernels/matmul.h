@@ -4,6 +4,8 @@
 // Design: A packed into panels of up to kRows rows, B into panels of kCols columns for one k block (per thread, L2), a register
 // tile kRows x kCols. Edges in M and N are padded with zeros or narrower tiles, never in K: FMA(0, 0, -0) is +0.
 #pragma once
+#include <type_traits>
+
 #include "convert.h"
 #include "parallel.h"
 #include "prim.h"
@@ -29,13 +31,26 @@ RO_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 RO_INLINE int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 RO_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
-// A matrix in memory, strides in bytes; one of them is 4 (or the extent along it is 1).
+// A matrix of floats in memory, strides in bytes; one of them is the item size (or the extent along it is 1).
 struct View {
   const char* data;
   int64_t row, col;
+  int32_t dtype = kF32;
   RO_MEMBER const char* at(int64_t r, int64_t c) const { return data + r * row + c * col; }
-  RO_MEMBER View transposed() const { return {data, col, row}; }
+  RO_MEMBER View from(int64_t r, int64_t c) const { return {at(r, c), row, col, dtype}; }
+  RO_MEMBER View transposed() const { return {data, col, row, dtype}; }
+  RO_MEMBER float value(int64_t r, int64_t c) const { return ro::load_real(at(r, c), dtype, 0); }
+  RO_MEMBER bool along_rows() const { return row == item_size(dtype); }
+  RO_MEMBER bool along_columns() const { return col == item_size(dtype); }
 };
+
+// Calls body with a constant of the dtype.
+template <class Body>
+RO_INLINE void with_float(int32_t dtype, const Body& body) {
+  if (dtype == kF32) body(std::integral_constant<int32_t, kF32>());
+  else if (dtype == kBF16) body(std::integral_constant<int32_t, kBF16>());
+  else body(std::integral_constant<int32_t, kF16>());
+}
 
 // How the block sum P of an output tile is joined to its sum S.
 enum TileMode : int {
@@ -127,6 +142,7 @@ struct Panels {
 };
 
 // dst[k][height] = src row r, column k; the rows are contiguous along k: transposed in registers.
+template <int32_t dtype>
 RO_INLINE void pack_transposed(const View& src, int64_t height, int64_t k0, int64_t kc, int64_t width, float* dst) {
   for (int64_t r0 = 0; r0 < height; r0 += kLanes) {
     const int lanes = (int)min64(kLanes, height - r0);
@@ -135,10 +151,10 @@ RO_INLINE void pack_transposed(const View& src, int64_t height, int64_t k0, int6
       F t[kLanes];
       if (n == kLanes) {
 #pragma GCC unroll 16
-        for (int r = 0; r < kLanes; ++r) t[r] = r < lanes ? F::load(src.at(r0 + r, k0 + k)) : F::set(0.0f);
+        for (int r = 0; r < kLanes; ++r) t[r] = r < lanes ? load_as<dtype>(src.at(r0 + r, k0 + k)) : F::set(0.0f);
       } else {
 #pragma GCC unroll 16
-        for (int r = 0; r < kLanes; ++r) t[r] = r < lanes ? F::load(src.at(r0 + r, k0 + k), n) : F::set(0.0f);
+        for (int r = 0; r < kLanes; ++r) t[r] = r < lanes ? load_as<dtype>(src.at(r0 + r, k0 + k), n) : F::set(0.0f);
       }
       transpose(t);
       float* out = dst + k * width + r0;
@@ -155,20 +171,23 @@ RO_INLINE void pack_transposed(const View& src, int64_t height, int64_t k0, int6
 }
 
 // dst[k][width] = src row k, columns 0 .. n - 1, zeros up to `width`; contiguous along the columns.
+template <int32_t dtype>
 RO_INLINE void pack_straight(const View& src, int64_t n, int64_t kc, int64_t width, float* dst) {
   for (int64_t k = 0; k < kc; ++k) {
     const char* from = src.at(k, 0);
     int64_t c = 0;
-    for (; c + kLanes <= n; c += kLanes) F::load(from + 4 * c).store(dst + c);
-    if (c < width) F::load(from + 4 * c, (int)(n - c)).store(dst + c, (int)(width - c < kLanes ? width - c : kLanes));
+    for (; c + kLanes <= n; c += kLanes) load_as<dtype>(from + item_size(dtype) * c).store(dst + c);
+    if (c < width) load_as<dtype>(from + item_size(dtype) * c, (int)(n - c)).store(dst + c, (int)(width - c < kLanes ? width - c : kLanes));
     dst += width;
   }
 }
 
 // One panel of A, all of k: dst[k][height].
 static void pack_a(const View& a, int64_t m0, int64_t height, int64_t k0, int64_t kc, float* dst) {
-  if (a.col == 4) pack_transposed({a.at(m0, 0), a.row, a.col}, height, k0, kc, height, dst);
-  else pack_straight({a.at(m0, k0), a.col, a.row}, height, kc, height, dst);
+  with_float(a.dtype, [&](auto dtype) {
+    if (a.along_columns()) pack_transposed<dtype>(a.from(m0, 0), height, k0, kc, height, dst);
+    else pack_straight<dtype>(a.from(m0, k0).transposed(), height, kc, height, dst);
+  });
 }
 
 // Columns n0 .. n0 + nc - 1 of B for one block of k: panels of kCols columns, the last one in whole vectors.
@@ -176,8 +195,10 @@ static void pack_b(const View& b, int64_t k0, int64_t kc, int64_t n0, int64_t nc
   for (int64_t j = 0; j < nc; j += kCols) {
     const int64_t n = min64(kCols, nc - j);
     const int64_t width = ceil_div(n, kLanes) * kLanes;
-    if (b.row == 4 && b.col != 4) pack_transposed({b.at(0, n0 + j), b.col, b.row}, n, k0, kc, width, dst);
-    else pack_straight({b.at(k0, n0 + j), b.row, b.col}, n, kc, width, dst);
+    with_float(b.dtype, [&](auto dtype) {
+      if (b.along_rows() && !b.along_columns()) pack_transposed<dtype>(b.from(0, n0 + j).transposed(), n, k0, kc, width, dst);
+      else pack_straight<dtype>(b.from(k0, n0 + j), n, kc, width, dst);
+    });
     dst += width * kc;
   }
 }
@@ -262,13 +283,13 @@ static void product_empty(const Product& p) {
 }
 
 // y = x B for up to 3 rows x, B contiguous along n: streams 8 rows of B at a time, the block sums stay in L1.
-template <int R>
+template <int R, int32_t dtype>
 static void gemv_straight(const Product& p, int64_t n0, int64_t n1) {
   constexpr int64_t kChunk = 1024;
   float* sums = (float*)scratch(2, sizeof(float) * R * kChunk);
   float* x = (float*)scratch(3, sizeof(float) * R * p.k);
   for (int r = 0; r < R; ++r)
-    for (int64_t k = 0; k < p.k; ++k) x[r * p.k + k] = load_f32(p.a.at(r, k), 0);
+    for (int64_t k = 0; k < p.k; ++k) x[r * p.k + k] = p.a.value(r, k);
   for (int64_t jc = n0; jc < n1; jc += kChunk) {
     const int64_t nc = min64(kChunk, n1 - jc);
     for (int64_t pc = 0; pc < p.k; pc += kDotBlock) {
@@ -285,12 +306,12 @@ static void gemv_straight(const Product& p, int64_t n0, int64_t n1) {
           if (rows == 8 && lanes == kLanes) {
 #pragma GCC unroll 8
             for (int u = 0; u < 8; ++u) {
-              const F bv = F::load(b + u * p.b.row + 4 * j);
+              const F bv = load_as<dtype>(b + u * p.b.row + item_size(dtype) * j);
               for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * p.k + k + u]), bv, s[r]);
             }
           } else {
             for (int u = 0; u < rows; ++u) {
-              const F bv = F::load(b + u * p.b.row + 4 * j, lanes);
+              const F bv = load_as<dtype>(b + u * p.b.row + item_size(dtype) * j, lanes);
               for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * p.k + k + u]), bv, s[r]);
             }
           }
@@ -309,11 +330,11 @@ static void gemv_straight(const Product& p, int64_t n0, int64_t n1) {
 }
 
 // y = x B for up to 3 rows x, B contiguous along k (row-major weights [N, K]): kLanes rows by kLanes k transposed in registers.
-template <int R>
+template <int R, int32_t dtype>
 static void gemv_transposed(const Product& p, int64_t n0, int64_t n1) {
   float* x = (float*)scratch(3, sizeof(float) * R * p.k);
   for (int r = 0; r < R; ++r)
-    for (int64_t k = 0; k < p.k; ++k) x[r * p.k + k] = load_f32(p.a.at(r, k), 0);
+    for (int64_t k = 0; k < p.k; ++k) x[r * p.k + k] = p.a.value(r, k);
   for (int64_t j = n0; j < n1; j += kLanes) {
     const int lanes = (int)min64(kLanes, n1 - j);
     F total[R];
@@ -326,14 +347,14 @@ static void gemv_transposed(const Product& p, int64_t n0, int64_t n1) {
         F t[kLanes];
         if (lanes == kLanes && k + kLanes <= end) {
 #pragma GCC unroll 16
-          for (int i = 0; i < kLanes; ++i) t[i] = F::load(p.b.at(k, j + i));
+          for (int i = 0; i < kLanes; ++i) t[i] = load_as<dtype>(p.b.at(k, j + i));
           transpose(t);
 #pragma GCC unroll 16
           for (int u = 0; u < kLanes; ++u)
             for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * p.k + k + u]), t[u], s[r]);
         } else {
           const int n = (int)min64(kLanes, end - k);
-          for (int i = 0; i < kLanes; ++i) t[i] = i < lanes ? F::load(p.b.at(k, j + i), n) : F::set(0.0f);
+          for (int i = 0; i < kLanes; ++i) t[i] = i < lanes ? load_as<dtype>(p.b.at(k, j + i), n) : F::set(0.0f);
           transpose(t);
           for (int u = 0; u < n; ++u)
             for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * p.k + k + u]), t[u], s[r]);
@@ -353,16 +374,20 @@ RO_INLINE int64_t gemv_grain(const Product& p) {
   return max64(1, ceil_div(65536, max64(1, p.m * p.k * kLanes)));
 }
 
+template <int32_t dtype>
+static void gemv_part(const Product& p, int64_t n0, int64_t n1) {
+  const bool straight = p.b.along_columns();
+  switch (p.m) {
+    case 1: return straight ? gemv_straight<1, dtype>(p, n0, n1) : gemv_transposed<1, dtype>(p, n0, n1);
+    case 2: return straight ? gemv_straight<2, dtype>(p, n0, n1) : gemv_transposed<2, dtype>(p, n0, n1);
+    default: return straight ? gemv_straight<3, dtype>(p, n0, n1) : gemv_transposed<3, dtype>(p, n0, n1);
+  }
+}
+
 static void gemv(const Product& p, int threads) {
-  const int64_t blocks = ceil_div(p.n, kLanes);
-  const bool straight = p.b.col == 4;
-  parallel_for(blocks, gemv_grain(p), threads, [&](int64_t begin, int64_t end) {
+  parallel_for(ceil_div(p.n, kLanes), gemv_grain(p), threads, [&](int64_t begin, int64_t end) {
     const int64_t n0 = begin * kLanes, n1 = min64(end * kLanes, p.n);
-    switch (p.m) {
-      case 1: return straight ? gemv_straight<1>(p, n0, n1) : gemv_transposed<1>(p, n0, n1);
-      case 2: return straight ? gemv_straight<2>(p, n0, n1) : gemv_transposed<2>(p, n0, n1);
-      default: return straight ? gemv_straight<3>(p, n0, n1) : gemv_transposed<3>(p, n0, n1);
-    }
+    with_float(p.b.dtype, [&](auto dtype) { gemv_part<dtype>(p, n0, n1); });
   });
 }
 
@@ -441,23 +466,57 @@ RO_INLINE void copy_bytes(char* to, const char* from, int64_t bytes, int threads
   parallel_for(bytes, 1 << 18, threads, [&](int64_t begin, int64_t end) { std::memcpy(to + begin, from + begin, end - begin); });
 }
 
-RO_KERNEL(matmul) {
+// Products of which C is bf16 or f16: block by block of C, each computed in f32 in the thread's working memory. make(i): product i of the
+// batch, whose c is its carry, if it has one; out: C, contiguous.
+template <class Make>
+static void rounded_products(const Tensor& out, int64_t batch, int threads, const Make& make) {
+  const Product whole = make(0);
+  int64_t rows = min64(whole.m, 512), columns = min64(whole.n, 2048);
+  if (rows * columns == 0 || batch == 0) return;
+  if (batch * ceil_div(whole.m, rows) * ceil_div(whole.n, columns) < threads && whole.m * whole.n * whole.k > 1 << 17) {
+    if (whole.n >= whole.m) columns = ceil_div(ceil_div(whole.n, threads), kCols) * kCols;
+    else rows = ceil_div(ceil_div(whole.m, threads), kRows) * kRows;
+  }
+  const int64_t down = ceil_div(whole.m, rows), across = ceil_div(whole.n, columns);
+  parallel_dynamic(batch * down * across, threads, [&](int64_t t) {
+    const int64_t i = t / across / down, m0 = t / across % down * rows, n0 = t % across * columns;
+    Product p = make(i);
+    const char* carry = p.c + m0 * p.c_row + n0 * 4;
+    p.a = p.a.from(m0, 0);
+    p.b = p.b.from(0, n0);
+    p.m = min64(rows, whole.m - m0);
+    p.n = min64(columns, whole.n - n0);
+    p.c = (char*)scratch(7, sizeof(float) * p.m * p.n);
+    p.c_row = 4 * p.n;
+    if (p.carry)
+      for (int64_t r = 0; r < p.m; ++r) std::memcpy(p.c + r * p.c_row, carry + r * whole.c_row, 4 * p.n);
+    product(p, 1);
+    for (int64_t r = 0; r < p.m; ++r)
+      narrow(out.dtype, (const float*)(p.c + r * p.c_row), (char*)out.data + 2 * ((i * whole.m + m0 + r) * whole.n + n0), p.n);
+  });
+}
+
+RO_KERNEL_ANY(matmul) {
   const Tensor &a = call.in[0], &b = call.in[1], &out = call.out;
   const int d = out.rank - 2;
   const int64_t batch = d ? out.shape[0] : 1, m = out.shape[d], n = out.shape[d + 1];
   const bool ta = call.params[0] != 0, tb = call.params[1] != 0;
   const int64_t start = call.params[2], k = call.params[3] - start;
   const int64_t depth = a.shape[ta ? d : d + 1];  // all of k; a link takes a part
-  const View va = ta ? View{nullptr, 4, 4 * m} : View{nullptr, 4 * depth, 4};
-  const View vb = tb ? View{nullptr, 4, 4 * depth} : View{nullptr, 4 * n, 4};
-  const bool carry = call.inputs > 2;
-  if (carry) copy_bytes((char*)out.data, (const char*)call.in[2].data, 4 * element_count(out), call.threads);
-  batched_product(batch, call.threads, [&](int64_t i) {
-    Product p{va, vb, m, n, k, (char*)out.data + 4 * i * m * n, 4 * n, 4, carry, false, 1.0f};
-    p.a.data = (const char*)a.data + 4 * i * m * depth + start * va.col;
-    p.b.data = (const char*)b.data + 4 * i * depth * n + start * vb.row;
+  const int64_t size_a = item_size(a.dtype), size_b = item_size(b.dtype);
+  const View va = ta ? View{nullptr, size_a, size_a * m, a.dtype} : View{nullptr, size_a * depth, size_a, a.dtype};
+  const View vb = tb ? View{nullptr, size_b, size_b * depth, b.dtype} : View{nullptr, size_b * n, size_b, b.dtype};
+  const bool carry = call.inputs > 2, rounds = out.dtype != kF32;
+  char* const c = (char*)(rounds && carry ? call.in[2].data : out.data);
+  const auto make = [&](int64_t i) {
+    Product p{va, vb, m, n, k, c + 4 * i * m * n, 4 * n, 4, carry, false, 1.0f};
+    p.a.data = (const char*)a.data + size_a * i * m * depth + start * va.col;
+    p.b.data = (const char*)b.data + size_b * i * depth * n + start * vb.row;
     return p;
-  });
+  };
+  if (rounds) return rounded_products(out, batch, call.threads, make);
+  if (carry) copy_bytes(c, (const char*)call.in[2].data, 4 * element_count(out), call.threads);
+  batched_product(batch, call.threads, make);
 }
 
 }  // namespace RO_ISA
