@@ -23,9 +23,9 @@ SOURCE = ROOT / "csrc" / "tools" / "list_functions.cpp"
 HEAD = """# Elementary functions, profile RO-1
 
 Normative, and generated from `csrc/kernels/functions.h` by `scripts/build_function_listings.py`.
-Each function is a straight list of primitives on 32-bit values: no branches, no tables. An implementation may do
-anything that gives the same bits. `tests/repops/test_function_listings.py` evaluates this page and compares the result
-with the kernels. How accurate the functions are: [operators](operators.md), section Functions.
+Each function is a straight list of primitives on 32-bit values: no branches, no tables of floats. An implementation
+may do anything that gives the same bits. `tests/repops/test_function_listings.py` evaluates this page and compares the
+result with the kernels. How accurate the functions are: [operators](operators.md), section Functions.
 
 A literal is the hexadecimal pattern of 32 bits; as a float it is binary32, as an integer two's complement.
 
@@ -45,7 +45,12 @@ A literal is the hexadecimal pattern of 32 bits; as a float it is binary32, as a
 | IMIN IMAX ILT IGT IEQ | of signed integers |
 | BITS FLOAT | the same bits, read as an integer, as a float |
 | ITOF | signed integer to float, round to nearest even |
+| QUADRANT TURNHIGH TURNLOW | of a >= 2^18: see below. Elsewhere the result is not used |
 | FTOI | float to signed integer, toward zero; where it is used the value is in range |
+
+QUADRANT, TURNHIGH, TURNLOW of a = m 2^k, 2^23 <= m < 2^24, in whole numbers: W = floor(2^(k+94) 2/pi) mod 2^96;
+V = floor(m W / 2^32) mod 2^64; q = floor((V + 2^61) / 2^62); R = V - 2^62 q as a signed 64-bit number.
+QUADRANT is q mod 4; TURNHIGH is R rounded to binary32; TURNLOW is R - TURNHIGH rounded to binary32.
 
 """
 

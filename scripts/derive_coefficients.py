@@ -192,7 +192,25 @@ def exponential(base_two: bool) -> str:
     if base_two:
         return polynomial("poly_exp2", "2^x, |x| <= 1/2", table, error, worst)
     text = polynomial("poly_exp", "e^x, |x| <= ln(2)/2", table, error, worst)
-    return text + "// (e^x - 1) / x: the same without the last coefficient.\n" + horner_text("poly_expm1", table[:-1])
+    text += "// (e^x - 1) / x: the same without the last coefficient.\n"
+    return text + horner_text("poly_exp_rest", table[:-1])
+
+
+def exponential_minus_one() -> str:
+    half = float(mp.log(2)) / 2 * 1.0001
+    xs = grid(-half, half)
+    xs = xs[np.abs(xs) > 1e-4]
+    target = evaluate(lambda r: (mp.expm1(r) - r) / r**2, xs)  # type: ignore[operator]
+    c, error = fit(range(6), range(1, 6), {0: np.float32(0.5)}, target, np.abs(xs**2 / np.expm1(xs)), xs)
+    r = np.linspace(-half, half, 40001).astype(np.float32)
+    r = r[r != 0]
+    truth = np.expm1(r.astype(np.float64))
+
+    def cost(t: list[np.float32]) -> float:
+        return float(np.max(np.abs(r + r * r * horner(t, r).astype(np.float64) - truth) / ulp(truth)))
+
+    table, worst = polish(descending(c), range(5), cost)
+    return polynomial("poly_expm1", "(e^x - 1 - x) / x^2, |x| <= ln(2)/2", table, error, worst)
 
 
 def logarithm() -> str:
@@ -292,6 +310,101 @@ def normal_slope() -> str:
     return polynomial("poly_normal_slope", "e^(x^2/2) Phi(-x) - x / sqrt(2 pi), 0 <= x <= 5.4", table, error, worst)
 
 
+def sine() -> str:
+    """(sin(r) - r) / r^3 and (cos(r) - 1 + r^2/2) / r^4 in s = r^2, |r| <= 0.8: a little more than pi/4."""
+    xs = grid(0.0, 0.64, 800)[1:]
+    x = np.sqrt(xs).astype(np.float32)
+    s = x * x
+    wide = x.astype(np.float64)
+    text = []
+    for name, what, function, weight, truth, head in [
+        (
+            "poly_sin",
+            "(sin(r) / r - 1) / r^2, x = r^2, |r| <= 0.8",
+            lambda t: (mp.sin(mp.sqrt(t)) / mp.sqrt(t) - 1) / t,  # type: ignore[operator]
+            xs,
+            np.sin(wide),
+            lambda p: wide + p * s.astype(np.float64) * wide,
+        ),
+        (
+            "poly_cos",
+            "(cos(r) - 1 + r^2/2) / r^4, x = r^2, |r| <= 0.8",
+            lambda t: (mp.cos(mp.sqrt(t)) - 1 + t / 2) / t**2,  # type: ignore[operator]
+            xs**2,
+            np.cos(wide),
+            lambda p: 1 - wide**2 / 2 + p * wide**4,
+        ),
+    ]:
+        c, error = fit(range(3), range(3), {}, evaluate(function, xs), weight, xs)
+
+        def cost(t: list[np.float32], head: Callable[[Array], Array] = head, truth: Array = truth) -> float:
+            return float(np.max(np.abs(head(horner(t, s).astype(np.float64)) - truth) / ulp(truth)))
+
+        table, worst = polish(descending(c), range(3), cost)
+        text.append(polynomial(name, what, table, error, worst))
+    return "".join(text)
+
+
+def parts(x: object, n: int) -> list[np.float32]:
+    """n binary32 numbers whose sum is x to 24 n bits."""
+    out = []
+    for _ in range(n):
+        out.append(f32(x))
+        x = x - mpf(float(out[-1]))  # type: ignore[operator]
+    return out
+
+
+def angle() -> str:
+    high, middle, low = parts(mp.pi / 2, 3)
+    with mp.workdps(90):
+        words = [0, *(int(mp.floor(2 / mp.pi * mpf(2) ** (32 * i))) % 2**32 for i in range(1, 8))]
+    listed = [f"0x{w:08X}u" for w in words]
+    rows = ",\n                                  ".join([", ".join(listed[:4]), ", ".join(listed[4:])])
+    return (
+        constants("2/pi; pi/2 in three parts", kTwoOverPi=2 / mp.pi, kHalfPi=high, kHalfPi2=middle, kHalfPi3=low)
+        + "// 32 zeros, then the first 224 bits of 2/pi.\n"
+        + "RO_PRIM ro::Turns scalar_turns(float x) {\n"
+        + f"  const uint32_t two_over_pi[] = {{{rows}}};\n"
+        + "  return ro::turns(x, two_over_pi);\n}\n"
+    )
+
+
+def logarithm_of_base(name: str, base: int) -> str:
+    """log_b(2) in two parts, the first of 15 bits, and log_b(e) in two parts."""
+    two, e = mp.log(2) / mp.log(base), 1 / mp.log(base)
+    high = np.float32(float(mp.nint(two * 2**15) / 2**15))
+    e_high, e_low = parts(e, 2)
+    names = {
+        f"k{name}Two": high,
+        f"k{name}Two2": f32(two - mpf(float(high))),
+        f"k{name}E": e_high,
+        f"k{name}E2": e_low,
+    }
+    return constants(f"log_{base}(2), the first part of 15 bits, and log_{base}(e), in two parts each", **names)
+
+
+def power_logarithm() -> str:
+    """log2(m) = s (c0 + c1 z + z^2 p(z)), s = (m - 1) / (m + 1), z = s^2, for 1/sqrt(2) <= m <= sqrt(2)."""
+    c0, c1 = parts(2 / mp.log(2), 2), parts(2 / (3 * mp.log(2)), 2)
+    top = float((mp.sqrt(2) - 1) ** 2 / (mp.sqrt(2) + 1) ** 2) * 1.0001
+    xs = grid(0.0, top, 400)[1:]
+
+    def tail(z: object) -> object:
+        s = mp.sqrt(z)
+        return (mp.log((1 + s) / (1 - s), 2) / s - 2 / mp.log(2) - 2 / (3 * mp.log(2)) * z) / z**2  # type: ignore[operator]
+
+    c, error = fit(range(4), range(4), {}, evaluate(tail, xs), xs**2, xs)
+    text = f"// (log2((1 + s) / (1 - s)) / s - c0 - c1 x) / x^2, x = s^2, |s| <= 0.1716. Fit {error:.1e}.\n"
+    text += horner_text("poly_log2_tail", descending(c))
+    return text + constants(
+        "c0 = 2 / ln(2), c1 = 2 / (3 ln(2)), in two parts each",
+        kLog2First=c0[0],
+        kLog2First2=c0[1],
+        kLog2Second=c1[0],
+        kLog2Second2=c1[1],
+    )
+
+
 def block() -> str:
     high, low = ln2_parts()
     gate = 2 * mp.sqrt(2 / mp.pi)
@@ -302,12 +415,18 @@ def block() -> str:
         ),
         exponential(base_two=False),
         exponential(base_two=True),
+        exponential_minus_one(),
         logarithm(),
         odd("poly_tanh", "(tanh(y) / y - 1) / y^2, x = y^2, |y| <= 1", mp.tanh, math.tanh, 1),
         odd("poly_erf", "erf(y) / y - 1, x = y^2, |y| <= 1", mp.erf, math.erf, 0),
         erf_tail(),
         normal_exponent(),
         normal_slope(),
+        sine(),
+        angle(),
+        logarithm_of_base("Log2", 2),
+        logarithm_of_base("Log10", 10),
+        power_logarithm(),
         constants("-log2(e) / 2", kMinusHalfLog2e=-1 / (2 * mp.log(2))),
         constants(
             "tanh GELU is x sigma(v), v = x (gate + cubic x^2), v' = gate + 3 cubic x^2",

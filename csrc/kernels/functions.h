@@ -36,7 +36,7 @@ RO_OP V poly_exp(V x) {
 }
 // (e^x - 1) / x: the same without the last coefficient.
 template <class V>
-RO_OP V poly_expm1(V x) {
+RO_OP V poly_exp_rest(V x) {
   return horner(x, 0x3AB6A2C2u, 0x3C0942DCu, 0x3D2AAB2Fu, 0x3E2AAA0Cu, 0x3EFFFFFEu, 0x3F800000u);
 }
 
@@ -44,6 +44,12 @@ RO_OP V poly_expm1(V x) {
 template <class V>
 RO_OP V poly_exp2(V x) {
   return horner(x, 0x3925EF79u, 0x3AAFDE5Eu, 0x3C1D90E5u, 0x3D6356D4u, 0x3E75FDF2u, 0x3F317219u, 0x3F800000u);
+}
+
+// (e^x - 1 - x) / x^2, |x| <= ln(2)/2. Fit 3.3e-09, in binary32 at most 0.232 ulp.
+template <class V>
+RO_OP V poly_expm1(V x) {
+  return horner(x, 0x391C9BC7u, 0x3AB69758u, 0x3C08AB36u, 0x3D2AAA81u, 0x3E2AAA96u, 0x3F000000u);
 }
 
 // (log(1 + x) - x) / x^2, |x| <= 1/3. Fit 5.0e-09, in binary32 at most 0.797 ulp.
@@ -86,6 +92,52 @@ RO_OP V poly_normal_slope(V x) {
                 0x3D7DD29Eu, 0xBE0803A2u, 0x3E7FFA28u, 0xBF4C4217u, 0x3F000000u);
 }
 
+// (sin(r) / r - 1) / r^2, x = r^2, |r| <= 0.8. Fit 4.2e-09, in binary32 at most 0.152 ulp.
+template <class V>
+RO_OP V poly_sin(V x) {
+  return horner(x, 0xB94C8915u, 0x3C08835Bu, 0xBE2AAAA2u);
+}
+// (cos(r) - 1 + r^2/2) / r^4, x = r^2, |r| <= 0.8. Fit 4.9e-10, in binary32 at most 0.015 ulp.
+template <class V>
+RO_OP V poly_cos(V x) {
+  return horner(x, 0x37CD4864u, 0xBAB60786u, 0x3D2AAAA8u);
+}
+
+// 2/pi; pi/2 in three parts
+constexpr uint32_t kTwoOverPi = 0x3F22F983u;
+constexpr uint32_t kHalfPi = 0x3FC90FDBu;
+constexpr uint32_t kHalfPi2 = 0xB33BBD2Eu;
+constexpr uint32_t kHalfPi3 = 0xA6F72CEDu;
+// 32 zeros, then the first 224 bits of 2/pi.
+RO_PRIM ro::Turns scalar_turns(float x) {
+  const uint32_t two_over_pi[] = {0x00000000u, 0xA2F9836Eu, 0x4E441529u, 0xFC2757D1u,
+                                  0xF534DDC0u, 0xDB629599u, 0x3C439041u, 0xFE5163ABu};
+  return ro::turns(x, two_over_pi);
+}
+
+// log_2(2), the first part of 15 bits, and log_2(e), in two parts each
+constexpr uint32_t kLog2Two = 0x3F800000u;
+constexpr uint32_t kLog2Two2 = 0x00000000u;
+constexpr uint32_t kLog2E = 0x3FB8AA3Bu;
+constexpr uint32_t kLog2E2 = 0x32A57060u;
+
+// log_10(2), the first part of 15 bits, and log_10(e), in two parts each
+constexpr uint32_t kLog10Two = 0x3E9A2000u;
+constexpr uint32_t kLog10Two2 = 0x369A84FCu;
+constexpr uint32_t kLog10E = 0x3EDE5BD9u;
+constexpr uint32_t kLog10E2 = 0xB22D91AFu;
+
+// (log2((1 + s) / (1 - s)) / s - c0 - c1 x) / x^2, x = s^2, |s| <= 0.1716. Fit 7.7e-13.
+template <class V>
+RO_OP V poly_log2_tail(V x) {
+  return horner(x, 0x3E903C86u, 0x3EA3D896u, 0x3ED30CA8u, 0x3F13BB62u);
+}
+// c0 = 2 / ln(2), c1 = 2 / (3 ln(2)), in two parts each
+constexpr uint32_t kLog2First = 0x4038AA3Bu;
+constexpr uint32_t kLog2First2 = 0x33257060u;
+constexpr uint32_t kLog2Second = 0x3F76384Fu;
+constexpr uint32_t kLog2Second2 = 0xB1F17F01u;
+
 // -log2(e) / 2
 constexpr uint32_t kMinusHalfLog2e = 0xBF38AA3Bu;
 
@@ -126,13 +178,13 @@ RO_OP V power_of_two(typename V::Int n) {
 template <class V>
 struct Reduced {
   typename V::Int n;
-  V r;
+  V r, x, first;  // x is n; r = first - n times the second part of ln 2, rounded
 };
 template <class V>
 RO_OP Reduced<V> reduced(V x) {
   const Rounded<V> n = rounded(fma(x, V::bits(kLog2e), V::bits(0x4B400000u)));
-  const V r = fma(n.x, neg(V::bits(kLn2High)), x);
-  return {n.n, fma(n.x, neg(V::bits(kLn2Low)), r)};
+  const V first = fma(n.x, neg(V::bits(kLn2High)), x);
+  return {n.n, fma(n.x, neg(V::bits(kLn2Low)), first), n.x, first};
 }
 
 // e^x = p s t with p in (0.7, 1.42) and powers of two s and t, for -120 <= x <= 89. Two factors reach the subnormal numbers with a
@@ -158,22 +210,101 @@ RO_OP V f_exp(V x) {
   return nan_where(is_nan(x), mul(mul(e.p, e.s), e.t));
 }
 
-// x = 2^k (1 + f) with 2/3 <= 1 + f < 4/3; log x = (k ln 2 + f) + f^2 q(f), the first sum with its rounding error.
 template <class V>
-RO_OP V f_log(V x) {
+RO_OP V f_exp2(V x) {
+  using I = typename V::Int;
+  const V y = min_raw(max_raw(x, V::set(-152.0f)), V::set(129.0f));
+  const Rounded<V> n = rounded(add(y, V::bits(0x4B400000u)));
+  const I half = shr<1>(n.n);
+  const V p = mul(poly_exp2(sub(y, n.x)), power_of_two<V>(half));
+  return nan_where(is_nan(x), mul(p, power_of_two<V>(sub(n.n, half))));
+}
+
+// e^x - 1 = (2^n r + (2^n - 1)) + 2^n (e^r - 1 - r), r and the first sum with their rounding errors; 2^128 is 2^127 times 2.
+template <class V>
+RO_OP V f_expm1(V x) {
+  using I = typename V::Int;
+  const Reduced<V> e = reduced(min_raw(max_raw(x, V::set(-20.0f)), V::set(kExpHigh)));
+  const V r = e.r, r_low = fma(e.x, neg(V::bits(kLn2Low)), sub(e.first, r));
+  const I n = min(e.n, I::set(127));
+  const V s = power_of_two<V>(n), b = sub(s, V::bits(kOneBits));
+  const V c = fma(r, s, b), low = fma(r, s, sub(b, c));
+  const V y = add(c, fma(fma(mul(r, r), poly_expm1(r), r_low), s, low));
+  return nan_where(is_nan(x), or_(mul(y, power_of_two<V>(sub(e.n, n))), and_(x, V::bits(kMinusZeroBits))));
+}
+
+// x = 2^k (1 + f) with 2/3 <= 1 + f < 4/3, for a positive finite x.
+template <class V>
+struct Scaled {
+  V k, f;
+};
+template <class V>
+RO_OP Scaled<V> scaled(V x) {
   using I = typename V::Int;
   const auto tiny = lt(x, V::bits(0x00800000u));
   const V y = select(tiny, mul(x, V::set(8388608.0f)), x);
   const I e = and_(sub(bits_of(y), I::set(0x3F2AAAAB)), I::set((int32_t)0xFF800000u));
-  const V f = sub(float_of(sub(bits_of(y), e)), V::bits(kOneBits));
-  const V k = sub(to_float(shr<23>(e)), select(tiny, V::set(23.0f), V::bits(0)));
-  const V high = mul(k, V::bits(kLn2High));
-  const V sum = add(high, f);
-  const V rest = fma(k, V::bits(kLn2Low), add(sub(high, sum), f));
-  V r = add(sum, fma(mul(f, f), poly_log(f), rest));
+  return {sub(to_float(shr<23>(e)), select(tiny, V::set(23.0f), V::bits(0))), sub(float_of(sub(bits_of(y), e)), V::bits(kOneBits))};
+}
+// r, the logarithm of x > 0, where x is positive and finite; its limits elsewhere.
+template <class V>
+RO_OP V log_limits(V x, V r) {
   r = select(eq(x, V::bits(kInfBits)), x, r);
   r = select(eq(x, V::bits(0)), V::bits(kMinusInfBits), r);
   return nan_where(or_(lt(x, V::bits(0)), is_nan(x)), r);
+}
+
+// log x = (k ln 2 + f) + f^2 q(f), the first sum with its rounding error.
+template <class V>
+RO_OP V f_log(V x) {
+  const Scaled<V> s = scaled(x);
+  const V high = mul(s.k, V::bits(kLn2High));
+  const V sum = add(high, s.f);
+  const V rest = fma(s.k, V::bits(kLn2Low), add(sub(high, sum), s.f));
+  return log_limits(x, add(sum, fma(mul(s.f, s.f), poly_log(s.f), rest)));
+}
+
+// The logarithm to another base: k log(2) + f log(e) + f^2 q(f) log(e), the first two with their rounding errors.
+template <class V>
+RO_OP V log_of_base(V x, V two, V two_low, V e, V e_low) {
+  const Scaled<V> s = scaled(x);
+  const V high = mul(s.k, two), p = mul(s.f, e);
+  const V sum = add(high, p);
+  V rest = fma(s.k, two_low, add(sub(high, sum), p));
+  rest = add(rest, fma(s.f, e_low, fma(s.f, e, neg(p))));
+  return log_limits(x, add(sum, fma(mul(mul(s.f, s.f), poly_log(s.f)), e, rest)));
+}
+template <class V>
+RO_OP V f_log2(V x) {
+  return log_of_base(x, V::bits(kLog2Two), V::bits(kLog2Two2), V::bits(kLog2E), V::bits(kLog2E2));
+}
+template <class V>
+RO_OP V f_log10(V x) {
+  return log_of_base(x, V::bits(kLog10Two), V::bits(kLog10Two2), V::bits(kLog10E), V::bits(kLog10E2));
+}
+
+// log(1 + x) for x > -1, not more than 2^60: 1 + x rounded gives k alone; f = x 2^-k + (2^-k - 1) with its rounding error, which is not 0
+// only for -1/3 <= f < -1/4, where the slope of log(1 + f) is about 1.4.
+template <class V>
+RO_OP V log_of_one_plus(V x) {
+  using I = typename V::Int;
+  const I u = bits_of(add(x, V::bits(kOneBits)));
+  const I e = and_(sub(u, I::set(0x3F2AAAAB)), I::set((int32_t)0xFF800000u));
+  const V m = float_of(sub(I::set((int32_t)kOneBits), e)), k = to_float(shr<23>(e));
+  const V a = mul(x, m), b = sub(m, V::bits(kOneBits));
+  const V f = add(a, b), low = sub(a, sub(f, b));
+  const V high = mul(k, V::bits(kLn2High));
+  const V sum = add(high, f);
+  const V rest = fma(low, V::set(1.4f), fma(k, V::bits(kLn2Low), add(sub(high, sum), f)));
+  return add(sum, fma(mul(f, f), poly_log(f), rest));
+}
+template <class V>
+RO_OP V f_log1p(V x) {
+  const V minus_one = V::set(-1.0f), big = V::bits(0x5D800000u);  // 2^60: there 1 + x is x
+  V r = or_(log_of_one_plus(min_raw(x, big)), and_(x, V::bits(kMinusZeroBits)));
+  r = select(gt(x, big), f_log(x), r);
+  r = select(eq(x, minus_one), V::bits(kMinusInfBits), r);
+  return nan_where(or_(lt(x, minus_one), is_nan(x)), r);
 }
 
 // The sign of x on: |x| + |x| (s q(s)), s = x^2, for |x| < 1; above: 1 - 2 / (e^(2|x|) + 1).
@@ -208,7 +339,7 @@ RO_OP V gated(V num, V v) {
   const Reduced<V> e = reduced(w);
   const V c = select(gt(w, V::set(60.0f)), V::bits(0x1A000000u), V::bits(kOneBits));
   const V scale = float_of(add(shl<23>(e.n), bits_of(c)));
-  const V d = fma(mul(e.r, scale), poly_expm1(e.r), add(scale, c));
+  const V d = fma(mul(e.r, scale), poly_exp_rest(e.r), add(scale, c));
   return mul(div(num, d), c);
 }
 
@@ -254,6 +385,136 @@ RO_OP V f_gelu_erf_slope(V x) {
   const auto negative = lt(x, V::bits(0));
   const V r = fma(select(negative, below, neg(below)), power_of_two<V>(n.n), select(negative, V::bits(0), V::bits(kOneBits)));
   return nan_where(is_nan(x), r);
+}
+
+// max(x, 0) + log(1 + e^(-|x|)).
+template <class V>
+RO_OP V f_softplus(V x) {
+  const Exponential<V> e = exponential(max_raw(neg(abs(x)), V::set(kExpLow)));
+  const V l = log_of_one_plus(mul(mul(e.p, e.s), e.t));
+  return nan_where(is_nan(x), add(max_raw(x, V::bits(0)), l));
+}
+
+// The quadrant n and the angle r + low in it, |r| <= 0.8, of a >= 0: below 2^18 by three parts of pi/2, the first product exact;
+// from there by integers.
+template <class V>
+struct Angle {
+  typename V::Int n;
+  V r, low;
+};
+template <class V>
+struct VectorTurns {
+  typename V::Int quadrant;
+  V high, low;
+};
+template <class V>
+RO_OP VectorTurns<V> turns(V x) {
+  constexpr int lanes = sizeof(V) / sizeof(float);
+  float a[lanes], high[lanes], low[lanes];
+  int32_t quadrant[lanes];
+  x.store(a);
+  for (int i = 0; i < lanes; ++i) {
+    const ro::Turns t = scalar_turns(a[i]);
+    quadrant[i] = (int32_t)t.quadrant;
+    high[i] = t.high;
+    low[i] = t.low;
+  }
+  return {V::Int::load(quadrant), V::load(high), V::load(low)};
+}
+template <class V>
+RO_OP Angle<V> angle(V a) {
+  const V half_pi = V::bits(kHalfPi), half_pi_2 = V::bits(kHalfPi2);
+  const Rounded<V> n = rounded(fma(a, V::bits(kTwoOverPi), V::bits(0x4B400000u)));
+  const V high = fma(n.x, neg(half_pi), a);
+  const V p = mul(n.x, half_pi_2), r = sub(high, p);
+  const V low = fma(n.x, neg(V::bits(kHalfPi3)), add(sub(sub(high, r), p), fma(n.x, neg(half_pi_2), p)));
+  const auto huge = ge(a, V::bits(0x48800000u));
+  if (none(huge)) return {n.n, r, low};
+  const auto t = turns(a);
+  const V unit = V::bits(0x20800000u);  // 2^-62
+  const V u = mul(t.high, unit), v = mul(t.low, unit);
+  const V s = mul(u, half_pi);
+  const V rest = fma(v, half_pi, fma(u, half_pi_2, fma(u, half_pi, neg(s))));
+  return {select(huge, t.quadrant, n.n), select(huge, s, r), select(huge, rest, low)};
+}
+// The sine of r + low where n is even, the cosine where it is odd, negated where n has bit 1.
+template <class V>
+RO_OP V quadrant_sine(typename V::Int n, V r, V low) {
+  using I = typename V::Int;
+  const V s = mul(r, r);
+  const V half = V::set(0.5f), one = V::bits(kOneBits), w = mul(s, half);
+  const V sine = add(r, fma(mul(s, r), poly_sin(s), fma(neg(low), w, low)));
+  const V c = sub(one, w), square_low = fma(r, mul(r, half), neg(w));
+  const V rest = sub(sub(sub(one, c), w), fma(r, low, square_low));
+  const V cosine = add(c, fma(mul(s, s), poly_cos(s), rest));
+  const V y = select(eq(and_(n, I::set(1)), I::set(1)), cosine, sine);
+  return xor_(y, float_of(shl<30>(and_(n, I::set(2)))));
+}
+template <class V>
+RO_OP V f_sin(V x) {
+  const V a = abs(x);
+  const Angle<V> t = angle(a);
+  const V r = xor_(quadrant_sine(t.n, t.r, t.low), and_(x, V::bits(kMinusZeroBits)));
+  return nan_where(not_(lt(a, V::bits(kInfBits))), r);
+}
+template <class V>
+RO_OP V f_cos(V x) {
+  const V a = abs(x);
+  const Angle<V> t = angle(a);
+  return nan_where(not_(lt(a, V::bits(kInfBits))), quadrant_sine(add(t.n, V::Int::set(1)), t.r, t.low));
+}
+
+// log2(a) as a sum of two floats, right to about 2^-44 of itself, for 0 < a < inf: k + s (c0 + c1 z + z^2 p(z)), s = (m - 1) / (m + 1),
+// z = s^2; every sum and product that matters comes with its rounding error.
+template <class V>
+struct Pair {
+  V high, low;
+};
+template <class V>
+RO_OP Pair<V> log2_pair(V a) {
+  using I = typename V::Int;
+  const V one = V::bits(kOneBits), second = V::bits(kLog2Second), first = V::bits(kLog2First);
+  const auto tiny = lt(a, V::bits(0x00800000u));
+  const V y = select(tiny, mul(a, V::set(8388608.0f)), a);
+  const I e = and_(sub(bits_of(y), I::set(0x3F3504F3)), I::set((int32_t)0xFF800000u));
+  const V k = sub(to_float(shr<23>(e)), select(tiny, V::set(23.0f), V::bits(0)));
+  const V m = float_of(sub(bits_of(y), e)), f = sub(m, one), g = add(m, one);
+  const V inverse = div(one, g), s = mul(f, inverse);
+  const V s_low = mul(fma(neg(s), sub(m, sub(g, one)), fma(neg(s), g, f)), inverse);
+  const V z = mul(s, s), z_low = fma(add(s, s), s_low, fma(s, s, neg(z)));
+  const V tail = mul(z, poly_log2_tail(z)), c = add(second, tail);
+  const V c_low = add(add(sub(second, c), tail), V::bits(kLog2Second2));
+  const V t = mul(z, c), t_low = fma(z_low, c, fma(z, c_low, fma(z, c, neg(t))));
+  const V h = add(first, t), h_low = add(add(sub(first, h), t), add(t_low, V::bits(kLog2First2)));
+  const V l = mul(s, h), l_low = fma(s_low, h, fma(s, h_low, fma(s, h, neg(l))));
+  const V sum = add(k, l);
+  return {sum, add(add(sub(k, sum), l), l_low)};
+}
+
+// x^y = 2^(y log2 |x|), negative for a negative x and an odd y; the limits and the rest as C has them.
+template <class V>
+RO_OP V f_pow(V x, V y) {
+  using I = typename V::Int;
+  const V a = abs(x), zero = V::bits(0), one = V::bits(kOneBits), inf = V::bits(kInfBits);
+  const Pair<V> log = log2_pair(a);
+  const V b = min_raw(max_raw(y, V::set(-17179869184.0f)), V::set(17179869184.0f));  // 2^34 overflows unless |x| is 1
+  const V product = mul(b, log.high), product_low = fma(b, log.low, fma(b, log.high, neg(product)));
+  const V p = min_raw(max_raw(product, V::set(-200.0f)), V::set(200.0f));
+  const Rounded<V> n = rounded(add(p, V::bits(0x4B400000u)));
+  const V f = add(sub(p, n.x), select(eq(p, product), product_low, zero));
+  const I half = shr<1>(n.n);
+  V r = mul(mul(poly_exp2(f), power_of_two<V>(half)), power_of_two<V>(sub(n.n, half)));
+
+  const auto rises = gt(y, zero), is_zero = eq(a, zero), is_inf = eq(a, inf);
+  r = select(is_zero, select(rises, zero, inf), r);
+  r = select(is_inf, select(rises, inf, zero), r);
+  const V whole = min_raw(max_raw(y, V::set(-1073741824.0f)), V::set(1073741824.0f));  // 2^30: beyond, y is even
+  const I integer = to_int(whole);
+  const auto is_integer = eq(to_float(integer), whole), is_odd = and_(is_integer, eq(and_(integer, I::set(1)), I::set(1)));
+  r = or_(r, select(is_odd, and_(x, V::bits(kMinusZeroBits)), zero));
+  const auto undefined = and_(lt(x, zero), not_(or_(is_integer, is_inf)));
+  r = nan_where(or_(undefined, is_nan(x, y)), r);
+  return select(or_(eq(y, zero), eq(x, one)), one, r);
 }
 
 // s + x v' s (1 - s), s = sigma(v).

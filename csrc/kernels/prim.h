@@ -168,6 +168,29 @@ RO_PRIM void store_real(void* p, int32_t dtype, int64_t i, float x) {
   std::memcpy((char*)p + size * i, &bits, size);  // little-endian
 }
 
+// |x| 2/pi modulo 4, for 2^18 <= |x| < 2^128: quadrant + fraction, the fraction in [-1/2, 1/2] as the sum of two floats. It is
+// exact to 2^-62 before the rounding to those: m W / 2^32 modulo 2^64 with the significand m and the 96 bits W of 2/pi that matter.
+// Any other x gives some result.
+struct Turns {
+  uint32_t quadrant;
+  float high, low;
+};
+RO_PRIM Turns turns(float x, const uint32_t* two_over_pi) {
+  const uint32_t bits = bits_of(x) & 0x7FFFFFFFu;
+  const uint64_t m = (bits & 0x007FFFFFu) | 0x00800000u;
+  const int exponent = (int)(bits >> 23);
+  const int at = (exponent < 145 ? 145 : exponent > 254 ? 254 : exponent) - 120;  // the first bit of W
+  const uint32_t* const w = two_over_pi + (at >> 5);
+  const int shift = at & 31;
+  const uint64_t first = (uint64_t)w[0] << 32 | w[1], second = (uint64_t)w[2] << 32 | w[3];
+  const uint64_t high = shift == 0 ? first : first << shift | second >> (64 - shift), low = second << shift >> 32;
+  const uint64_t product = m * high + (m * low >> 32);
+  const uint64_t quadrant = (product + (1ull << 61)) >> 62;
+  const int64_t fraction = (int64_t)(product - (quadrant << 62));
+  const float whole = i64_to_f32(fraction);
+  return {(uint32_t)quadrant & 3u, whole, i64_to_f32(fraction - (int64_t)whole)};
+}
+
 RO_PRIM float literal_f32(const Call& call, int k) { return float_of((uint32_t)call.literals[k]); }
 
 }  // namespace ro

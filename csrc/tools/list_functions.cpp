@@ -59,6 +59,7 @@ Count count() {
 }
 
 // Operations that only negate or clear the sign of a constant are done here: -x of a literal is a literal.
+bool none(M) { return false; }  // what a kernel may skip when no lane needs it, the page always has
 bool is_literal(const F& a) { return a.v[0] == '0'; }
 F literal_xor(const F& a, uint32_t mask, uint32_t flip) {
   return F::bits(((uint32_t)std::stoul(a.v, nullptr, 16) & mask) ^ flip);
@@ -109,6 +110,11 @@ I bits_of(F a) { return {emit("BITS", a)}; }
 F float_of(I a) { return {emit("FLOAT", a)}; }
 F to_float(I a) { return {emit("ITOF", a)}; }
 I to_int(F a) { return {emit("FTOI", a)}; }
+struct Turning {
+  I quadrant;
+  F high, low;
+};
+Turning turns(F a) { return {{emit("QUADRANT", a)}, {emit("TURNHIGH", a)}, {emit("TURNLOW", a)}}; }
 F canonical(F a) { return select(is_nan(a), F::bits(kNanBits), a); }
 
 }  // namespace symbolic
@@ -152,7 +158,16 @@ void unary(const char* name, F (*function)(F)) { print<F>(name, function, "x", F
 int main() {
   using namespace ro::symbolic;
   unary("exp", f_exp<F>);
+  unary("exp2", f_exp2<F>);
+  unary("expm1", f_expm1<F>);
   unary("log", f_log<F>);
+  unary("log2", f_log2<F>);
+  unary("log10", f_log10<F>);
+  unary("log1p", f_log1p<F>);
+  unary("sin", f_sin<F>);
+  unary("cos", f_cos<F>);
+  unary("softplus", f_softplus<F>);
+  print<F, F>("pow", f_pow<F>, "x, y", F{"x"}, F{"y"});
   unary("tanh", f_tanh<F>);
   unary("erf", f_erf<F>);
   unary("sigmoid", f_sigmoid<F>);

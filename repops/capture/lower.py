@@ -250,6 +250,9 @@ class _Lowering:
     def clamp_max(self, x: Value, high: float) -> Value:
         return self.clamp(x, None, high)
 
+    def hardtanh(self, x: Value, low: float = -1, high: float = 1) -> Value:
+        return self.clamp(x, low, high)
+
     def relu(self, x: Value) -> Value:
         return self.unary("relu", x) if self.dtype is F32 else self.clamp(x, 0)
 
@@ -266,18 +269,52 @@ class _Lowering:
         return self.b.pointwise("sub", self.b.cast(above, self.dtype), self.b.cast(below, self.dtype))
 
     def power(self, x: Value, exponent: float) -> Value:
-        """Integer exponents by multiplication from the left, and the square roots."""
+        """Small integer exponents by multiplication from the left, the square roots, else `pow`."""
         x = self.operand(x, self.dtype)
         if self.dtype is F32 and exponent in (0.5, -0.5):
             return self.b.pointwise("sqrt" if exponent > 0 else "rsqrt", x)
-        if exponent != int(exponent) or abs(exponent) > 16 or (exponent < 0 and self.dtype is not F32):
-            raise Unsupported(f"exponent {exponent}")
+        if abs(exponent) > 16 or exponent != int(exponent) or (exponent < 0 and self.dtype is not F32):
+            return self.power_of(x, exponent)
         if exponent == 0:
             return self.b.full(x.shape, 1, self.dtype)
         out = x
         for _ in range(abs(int(exponent)) - 1):
             out = self.b.pointwise("mul", out, x)
         return out if exponent > 0 else self.b.pointwise("div", self.b.scalar(1.0, F32), out)
+
+    def power_of(self, x: Value | float, y: Value | float) -> Value:
+        if self.dtype is not F32:
+            raise Unsupported(f"of {self.dtype.text}")
+        if x == 2.0 and isinstance(y, Value):
+            return self.b.pointwise("exp2", self.operand(y, F32))
+        return self.b.pointwise("pow", self.operand(x, F32), self.operand(y, F32))
+
+    def tan(self, x: Value) -> Value:
+        return self.b.pointwise("div", self.unary_f32("sin", x), self.unary_f32("cos", x))
+
+    def elu(self, x: Value, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Value:
+        positive = self.b.pointwise("gt", x, self.b.scalar(0.0, F32), dtype=BOOL)
+        below = self._times(self.b.pointwise("expm1", self._times(x, input_scale)), alpha * scale)
+        return self.b.pointwise("where", positive, self._times(x, scale), below)
+
+    def softplus(self, x: Value, beta: float = 1, threshold: float = 20) -> Value:
+        z = self._times(x, beta)
+        y = self.b.pointwise("softplus", z)
+        return self._beyond(z, threshold, x, y if beta == 1 else self._over(y, beta))
+
+    def softplus_backward(self, dy: Value, x: Value, beta: float, threshold: float) -> Value:
+        z = self._times(x, beta)
+        return self._beyond(z, threshold, dy, self.b.pointwise("mul", dy, self.b.pointwise("sigmoid", z)))
+
+    def _beyond(self, z: Value, threshold: float, linear: Value, y: Value) -> Value:
+        """Softplus is the identity above a threshold; from 18 on it is so in binary32 anyway."""
+        if threshold >= 18:
+            return y
+        above = self.b.pointwise("gt", z, self.b.scalar(threshold, F32), dtype=BOOL)
+        return self.b.pointwise("where", above, linear, y)
+
+    def _times(self, x: Value, factor: float) -> Value:
+        return x if factor == 1 else self.b.pointwise("mul", x, self.b.scalar(factor, F32))
 
     def gelu(self, x: Value, approximate: str = "none") -> Value:
         return self.b.pointwise("gelu_tanh" if approximate == "tanh" else "gelu_erf", x)
@@ -745,7 +782,10 @@ _RULES: dict[str, Rule] = {
     **{f"aten.{n}.default": _with(n, _L.unary) for n in ("neg", "abs")},
     **{
         f"aten.{n}.default": _with(n, _L.unary_f32)
-        for n in ["sqrt", "rsqrt", "exp", "log", "tanh", "sigmoid", "erf", "silu"]
+        for n in [
+            *("sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos"),
+            *("tanh", "sigmoid", "erf", "silu"),
+        ]
     },
     "aten.relu.default": _L.relu,
     **{f"aten.{n}.{o}": _with(n, _L.add_sub) for n in ("add", "sub") for o in ("Tensor", "Scalar")},
@@ -769,6 +809,12 @@ _RULES: dict[str, Rule] = {
     "aten.clamp_min.default": _L.clamp,
     "aten.clamp_max.default": _L.clamp_max,
     "aten.pow.Tensor_Scalar": _L.power,
+    **{f"aten.pow.{o}": _L.power_of for o in ("Tensor_Tensor", "Scalar")},
+    "aten.tan.default": _L.tan,
+    "aten.elu.default": _L.elu,
+    "aten.hardtanh.default": _L.hardtanh,
+    "aten.softplus.default": _L.softplus,
+    "aten.softplus_backward.default": _L.softplus_backward,
     "aten.leaky_relu.default": _L.leaky_relu,
     "aten.leaky_relu_backward.default": _L.leaky_relu_backward,
     "aten.sign.default": _L.sign,

@@ -39,6 +39,8 @@ _KEPT = [
     "threshold_backward",
     "silu",
     "silu_backward",
+    "softplus",
+    "softplus_backward",
     "slice_backward",
     "select_backward",
 ]

@@ -98,6 +98,16 @@ CASES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "activations": lambda x, i, c: (
         F.gelu(x) + F.gelu(x, approximate="tanh") + F.silu(x) + F.relu(x) + F.leaky_relu(x, 0.1)
     ),
+    "functions": lambda x, i, c: (
+        x.sin() + (3 * x).cos() + x.exp2() + x.expm1() + x.abs().log1p() + (x.abs() + 1).log2() + (x * x + 1).log10()
+    ),
+    "tan": lambda x, i, c: x.tan() + i.sin(),
+    "general powers": lambda x, i, c: (
+        (x.abs() + 1) ** 1.5 + x.abs() ** -0.3 + 2**x + 10**x + (x.abs() + 1) ** x + x.pow(17) / 1e6
+    ),
+    "more activations": lambda x, i, c: (
+        F.softplus(x) + F.softplus(x, 2, 1) + F.elu(x, 1.3) + F.selu(x) + F.mish(x) + F.hardtanh(x) + F.logsigmoid(x)
+    ),
     "clamps": lambda x, i, c: x.clamp(min=-0.5) + x.clamp(max=0.5) + x.clamp(-0.2, 0.3) + x.clamp(max=x.mean()),
     "sums": lambda x, i, c: x + x.sum() + x.sum(0) + x.sum((0, 2), keepdim=True) + c.sum() + i.sum(1, keepdim=True),
     "transposed sum": lambda x, i, c: (

@@ -60,6 +60,28 @@ PRIMITIVES: dict[str, Callable[..., Array]] = {
 }  # fmt: skip
 
 
+TWO_OVER_PI = 0xA2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163AB  # 224 bits after the point
+
+
+def turns(a: Array) -> tuple[Array, Array, Array]:
+    """QUADRANT, TURNHIGH and TURNLOW in whole numbers of any size."""
+    quadrants, highs, lows = np.zeros(a.shape, np.int32), np.zeros(a.shape, np.float32), np.zeros(a.shape, np.float32)
+    for i in np.flatnonzero((a >= 2.0**18) & np.isfinite(a)):
+        bits = int(a.view(np.uint32)[i])
+        m, k = bits & 0x7FFFFF | 0x800000, (bits >> 23) - 150
+        w = (TWO_OVER_PI << 94 + k >> 224) % 2**96
+        v = (m * w >> 32) % 2**64
+        q = (v + 2**61) >> 62
+        rest = np.int64(v - (q << 62))
+        quadrants[i] = q % 4
+        highs[i] = np.float32(rest)
+        lows[i] = np.float32(rest - np.int64(highs[i]))
+    return quadrants, highs, lows
+
+
+PRIMITIVES |= {name: lambda a, i=i: turns(a)[i] for i, name in enumerate(("QUADRANT", "TURNHIGH", "TURNLOW"))}
+
+
 def listings() -> dict[str, tuple[list[str], list[tuple[str, str, list[str]]], str]]:
     """By name: arguments, lines (name, primitive, operands), result."""
     text = PAGE.read_text(encoding="utf-8").split("```")[1]

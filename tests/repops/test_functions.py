@@ -55,28 +55,96 @@ def ulps(value: Array, truth: Array) -> Array:
         return np.abs(value.astype(np.float64) - truth) / spacing
 
 
-# The bounds of docs/spec/operators.md, section Functions.
+# The bounds of docs/functions.md.
 @pytest.mark.parametrize(
     ("op", "oracle", "bound"),
     [
         ("exp", np.exp, 0.92),
+        ("exp2", np.exp2, 1.0),
+        ("expm1", np.expm1, 1.25),
         ("log", np.log, 0.9),
+        ("log2", np.log2, 1.25),
+        ("log10", np.log10, 1.0),
+        ("log1p", np.log1p, 1.0),
+        ("sin", np.sin, 0.8),
+        ("cos", np.cos, 0.8),
         ("tanh", np.tanh, 1.0),
         ("erf", special.erf, 1.0),
         ("sigmoid", special.expit, 2.5),
         ("silu", lambda x: x * special.expit(x), 2.5),
+        ("softplus", lambda x: np.logaddexp(x, 0), 2.0),
+        ("rsqrt", lambda x: 1 / np.sqrt(x), 1.5),
     ],
 )
 def test_error_in_ulps(op: str, oracle: Callable[[Array], Array], bound: float) -> None:
     x = strided_inputs()
-    if op == "log":
+    if op in ("log", "log2", "log10", "rsqrt"):
         x = x[x > 0]
+    if op == "log1p":
+        x = x[x > -1]
     with np.errstate(over="ignore", under="ignore"):
         truth = oracle(x.astype(np.float64))
     inside = np.abs(truth) < float(np.finfo(np.float32).max)
     error = ulps(apply(op, x)[inside], truth[inside])
     assert float(error.max()) <= bound, x[inside][int(error.argmax())]
     assert np.all(np.isinf(apply(op, x)[~inside]))
+
+
+def test_a_scan_of_every_function_keeps_the_bounds() -> None:
+    script = ROOT / "scripts" / "scan_functions.py"
+    command = [sys.executable, str(script), "--stride", "4001", "--pairs", "2000000"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 20
+
+
+def power(x: float, y: float) -> np.float32:
+    return Case("pow", [np.float32([x]), np.float32([y])], F32, (1,)).array()[0]
+
+
+EDGES = [0.0, -0.0, 1.0, -1.0, 2.0, -2.0, 0.5, -0.5, 3.0, -3.0, 1.5, -1.5, 2.0**24, 2.0**25, 1e-40, -1e-40, 3e38]
+EDGES += [math.inf, -math.inf, math.nan, 1e30, -1e30, 8388607.5, 16777215.0, -16777215.0]
+
+
+@pytest.mark.parametrize("x", EDGES)
+@pytest.mark.parametrize("y", EDGES)
+def test_pow_has_the_special_cases_of_c(x: float, y: float) -> None:
+    with np.errstate(all="ignore"):
+        base, exponent = (np.full(2, np.float32(v), np.float64) for v in (x, y))
+        expected = np.power(base, exponent)[0]  # arrays: numpy takes the square root for a scalar exponent of 0.5
+        rounded = np.float32(expected)
+    got = power(x, y)
+    if np.isnan(rounded):
+        assert got.view(np.uint32) == NAN_BITS
+    elif np.isinf(rounded) or rounded == 0:
+        assert got.view(np.uint32) == rounded.view(np.uint32)
+    else:
+        assert ulps(np.array([got]), np.array([expected]))[0] <= 1
+
+
+def test_pow_of_whole_numbers_is_exact() -> None:
+    for base in range(2, 13):
+        for exponent in range(1, 24):
+            if base**exponent < 2**24:
+                assert power(base, exponent) == base**exponent and power(-base, exponent) == (-base) ** exponent
+
+
+def test_pow_agrees_on_every_instruction_set() -> None:
+    rng = np.random.default_rng(5)
+    x, y = (np.concatenate([rng.choice(SPECIAL_F32, 4000), rng.integers(0, 2**32, 40_000, np.uint32)]) for _ in "xy")
+    a, b = rng.random(40_000, np.float32) * 10, rng.standard_normal(40_000).astype(np.float32) * 30
+    Case(
+        "pow", [np.concatenate([x.view(np.float32), a]), np.concatenate([y.view(np.float32), b])], F32, (84_000,)
+    ).check()
+
+
+def test_sine_and_cosine_are_odd_and_even_and_right_beside_multiples_of_pi() -> None:
+    x = np.array([0x4016CBE4, 0x48490FDB, 0x484D246F, 0x5C160D07, 0x7F7FFFFF, 0x48800000, 0x487FFFFF], np.uint32)
+    x = np.concatenate([x.view(np.float32), np.float32(np.arange(1, 200_000, 37) * math.pi / 2)])
+    wide = x.astype(np.float64)
+    for op, oracle in (("sin", np.sin), ("cos", np.cos)):
+        assert float(ulps(apply(op, x), oracle(wide)).max()) <= 0.8
+    assert np.array_equal(apply("sin", -x), -apply("sin", x)) and np.array_equal(apply("cos", -x), apply("cos", x))
 
 
 @pytest.mark.parametrize(
@@ -120,6 +188,20 @@ SPECIAL_VALUES = [
     ("exp", -math.inf, 0.0), ("exp", math.inf, math.inf), ("exp", 0.0, 1.0), ("exp", -0.0, 1.0),
     ("exp", 89.0, math.inf), ("exp", -104.0, 0.0),
     ("exp", 1e30, math.inf), ("exp", -1e30, 0.0), ("exp", -103.0, 2.0**-149),
+    ("exp2", 10.0, 1024.0), ("exp2", -149.0, 2.0**-149), ("exp2", 128.0, math.inf), ("exp2", -math.inf, 0.0),
+    ("exp2", math.inf, math.inf), ("exp2", -0.0, 1.0), ("exp2", -151.0, 0.0), ("exp2", 127.0, 2.0**127),
+    ("expm1", -0.0, -0.0), ("expm1", 1e-45, 1e-45), ("expm1", -math.inf, -1.0), ("expm1", math.inf, math.inf),
+    ("expm1", -1e30, -1.0), ("expm1", 88.0, 1.6516363e38), ("expm1", 88.9, math.inf),
+    ("log1p", -0.0, -0.0), ("log1p", 0.0, 0.0), ("log1p", -1e-45, -1e-45), ("log1p", -1.0, -math.inf),
+    ("log1p", -1.5, math.nan), ("log1p", math.inf, math.inf), ("log1p", -math.inf, math.nan),
+    ("log1p", 3e38, 88.59685), ("log1p", 2.0**60, 41.58883),
+    ("log2", 0.0, -math.inf), ("log2", 8.0, 3.0), ("log2", 2.0**-149, -149.0), ("log2", -1.0, math.nan),
+    ("log2", math.inf, math.inf), ("log2", 1.0, 0.0), ("log10", 1000.0, 3.0), ("log10", 1e10, 10.0),
+    ("log10", 1.0, 0.0), ("log10", -0.0, -math.inf), ("log10", -1e-45, math.nan),
+    ("sin", 0.0, 0.0), ("sin", -0.0, -0.0), ("sin", 1e-45, 1e-45), ("sin", math.inf, math.nan),
+    ("sin", -math.inf, math.nan), ("cos", 0.0, 1.0), ("cos", -0.0, 1.0), ("cos", math.inf, math.nan),
+    ("softplus", math.inf, math.inf), ("softplus", -math.inf, 0.0), ("softplus", 0.0, math.log(2)),
+    ("softplus", 50.0, 50.0), ("softplus", -103.0, 2.0**-149),
     ("log", 0.0, -math.inf), ("log", -0.0, -math.inf), ("log", 1.0, 0.0), ("log", math.inf, math.inf),
     ("log", -1.0, math.nan), ("log", -1e-45, math.nan), ("log", -math.inf, math.nan), ("log", 2.0**-149, -103.27893),
     ("tanh", math.inf, 1.0), ("tanh", -math.inf, -1.0), ("tanh", -0.0, -0.0), ("tanh", 1e-45, 1e-45),
@@ -142,7 +224,13 @@ def test_special_values(op: str, x: float, expected: float) -> None:
     assert got == (NAN_BITS if math.isnan(expected) else f32_bits(expected))
 
 
-@pytest.mark.parametrize("op", ["exp", "log", "tanh", "erf", "sigmoid", "silu", "gelu_erf", "gelu_tanh"])
+@pytest.mark.parametrize(
+    "op",
+    [
+        *("exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "softplus"),
+        *("tanh", "erf", "sigmoid", "silu", "gelu_erf", "gelu_tanh"),
+    ],
+)
 def test_a_nan_is_canonical_and_every_instruction_set_agrees(op: str) -> None:
     x = np.concatenate([SPECIAL_F32, np.arange(0, 2**32, 1_000_003, dtype=np.uint64).astype(np.uint32)]).view(
         np.float32
