@@ -27,7 +27,7 @@ from repops.graph.ir import BatchTensor, Constant, Input, Node, Program, Ref, Re
 
 if TYPE_CHECKING:
     from repops.capture import capture
-    from repops.lift import lift
+    from repops.lift import lift, lift_forward
     from repops.optim import SGD, AdamW, Clipped, constant, cosine, linear
 
 __all__ = [
@@ -58,11 +58,12 @@ __all__ = [
     "execute_node",
     "graph",
     "lift",
+    "lift_forward",
     "linear",
 ]
 
 _WITH_TORCH = dict.fromkeys(("SGD", "AdamW", "Clipped", "constant", "cosine", "linear"), "optim")
-_WITH_TORCH |= {"capture": "", "lift": ""}
+_WITH_TORCH |= {"capture": "", "lift": "", "lift_forward": "lift"}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, overload
 
 import torch
@@ -20,7 +20,7 @@ MakeBatch = Callable[[Tensor, Tensor, int], Tensors]
 MakeNamedBatch = Callable[[Mapping[str, Tensor], int], Tensors]
 
 LOSS = "loss"
-_INPUT, _TARGET = "x", "y"
+_INPUT, _TARGET, _OUTPUT = "x", "y", "output"
 
 
 @overload
@@ -100,9 +100,40 @@ def lift(
     return step, state, make_batch if loss is not None else make_named_batch
 
 
+def lift_forward(module: nn.Module, inputs: Mapping[str, Tensor], outputs: Sequence[str] = ()) -> tuple[Step, Tensors]:
+    """A module's forward pass as (step, initial state), for inference: the batch is its inputs by keyword.
+
+    inputs: an example, for the shapes. outputs: the fields of the module's output to keep, each a slot of its own name;
+    if it names none the output is one tensor, the slot "output". The other slots are the parameters and the buffers.
+    The module is not modified; its train or eval mode is the step's.
+    Raises CaptureError if an output is no tensor, or a slot is named twice.
+    """
+    parameters = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
+
+    def step(state: Tensors, batch: Tensors) -> Tensors:
+        weights = {name: state[name] for name in parameters}
+        kept = {name: state[name].clone() for name in buffers}
+        with torch.no_grad():
+            result = torch.func.functional_call(module, {**weights, **kept}, (), dict(batch))
+        found = {name: _field(result, name) for name in outputs} if outputs else {_OUTPUT: result}
+        for name, tensor in found.items():
+            if not isinstance(tensor, Tensor):
+                raise CaptureError(f"it is {type(tensor).__name__}", f"output {name}", "Name outputs that are tensors")
+        return _joined(weights, kept, found)
+
+    after = step({**parameters, **buffers}, dict(inputs))
+    results = {name: torch.zeros_like(after[name]) for name in outputs or (_OUTPUT,)}
+    return step, _joined(parameters, buffers, results)
+
+
+def _field(output: Any, name: str) -> Any:
+    """A field of a module's output, an object or a mapping; None if there is none."""
+    return output.get(name) if isinstance(output, Mapping) else getattr(output, name, None)
+
+
 def _own_loss(output: Any) -> Tensor:
-    """The field "loss" of a module's output, an object or a mapping."""
-    value = output.get(LOSS) if isinstance(output, Mapping) else getattr(output, LOSS, None)
+    value = _field(output, LOSS)
     if not isinstance(value, Tensor) or value.dim():
         raise CaptureError(
             "its output has no 0-d tensor `loss`", "module", "Pass it what it computes a loss from (labels), or a loss"

@@ -493,14 +493,19 @@ class _Lowering:
         n = index.count
         return self.b.embedding_grad(self.b.view(dy, (n, dy.shape[-1])), self.b.view(index, (n,)), rows)
 
-    def scatter_add(self, x: Value, dim: int, index: Value, source: Value) -> Value:
-        if not x.shape or x.dtype is not F32:
-            raise Unsupported("rank 0, or not f32")
+    def scatter_tensor(
+        self, x: Value, dim: int, index: Value, source: Value, *, accumulate: bool = False, **_: object
+    ) -> Value:
+        if not x.shape:
+            raise Unsupported("rank 0")
         for axis, n in enumerate(index.shape):
             source = self.slice(source, axis, 0, n)
         lines: list[Value | None] = [self._positions(index.shape, axis) for axis in range(len(index.shape))]
         lines[dim % len(x.shape)] = index
-        return self.index_put(x, lines, source, True)
+        return self.index_put(x, lines, source, accumulate)
+
+    def scatter_add(self, x: Value, dim: int, index: Value, source: Value) -> Value:
+        return self.scatter_tensor(x, dim, index, source, accumulate=True)
 
     def _positions(self, shape: Shape, axis: int) -> Value:
         """i64 of this shape: the index along an axis."""
@@ -525,8 +530,8 @@ class _Lowering:
         return self.index_put(x, [None] * (dim % max(1, len(x.shape))) + [index], source, True)
 
     def index_put(self, x: Value, indices: Sequence[Value | None], source: Value, accumulate: bool = False) -> Value:
-        if not accumulate or x.dtype is not F32:
-            raise Unsupported("without accumulate, or not f32")
+        if accumulate and x.dtype is not F32:
+            raise Unsupported("accumulates in another dtype than f32")
         index, axes = self._indexed(x, indices)
         kept = [a for a in range(len(x.shape)) if a not in axes]
         rest = tuple(x.shape[a] for a in kept)
@@ -534,11 +539,31 @@ class _Lowering:
         source = self.b.expand(source, (*rest[:before], *index.shape, *rest[before:]))
         order = [*range(before, before + first), *range(before), *range(before + first, len(source.shape))]
         n, width, rows = index.count, prod(rest), prod(x.shape[a] for a in axes)
-        source = self.b.view(self.b.permute(source, order), (n, width))
-        added = self.b.embedding_grad(source, self.b.view(index, (n,)), rows)
-        added = self.b.view(added, (*(x.shape[a] for a in axes), *rest))
-        added = self.b.permute(added, [[*axes, *kept].index(a) for a in range(len(x.shape))])
-        return added if self.b.is_zeros(x) else self.b.pointwise("add", x, added)
+        index, source = self.b.view(index, (n,)), self.b.view(self.b.permute(source, order), (n, width))
+        shape = (*(x.shape[a] for a in axes), *rest)
+        back = [[*axes, *kept].index(a) for a in range(len(x.shape))]
+        if accumulate:
+            added = self.b.permute(self.b.view(self.b.embedding_grad(source, index, rows), shape), back)
+            return added if self.b.is_zeros(x) else self.b.pointwise("add", x, added)
+        last = self._last_writers(index, rows)
+        new = self.b.node("embedding", [source, last], x.dtype, (rows, width))
+        written = self.b.pointwise("ge", last, self.b.scalar(0, I64), dtype=BOOL)
+        written = self.b.view(written, (*shape[: len(axes)], *[1] * len(rest)))
+        new, written = self.b.view(new, shape), self.b.expand(written, shape)
+        return self.b.pointwise("where", self.b.permute(written, back), self.b.permute(new, back), x)
+
+    def _last_writers(self, index: Value, rows: int) -> Value:
+        """For each row the last t with index [n] at t equal to it, -1 if there is none; i64 [rows]."""
+        n = index.count
+        if n * rows > 2**24:
+            raise Unsupported(f"without accumulate, {n} rows into {rows}")
+        row = self.b.view(self.b.iota(rows, 0, 1), (rows, 1))
+        here = self.b.pointwise("eq", row, index, dtype=BOOL)
+        place = self.b.pointwise("where", here, self.b.cast(self.b.iota(n, 0, 1), F32), self.b.scalar(-1.0, F32))
+        return self.b.cast(self.b.reduce("amax", place, [1]), I64)
+
+    def index_copy(self, x: Value, dim: int, index: Value, source: Value) -> Value:
+        return self.index_put(x, [None] * (dim % max(1, len(x.shape))) + [index], source)
 
     def _indexed(self, x: Value, indices: Sequence[Value | None]) -> tuple[Value, list[int]]:
         """The row numbers, over the indexed axes of x as one, of an index by integer tensors; and those axes.
@@ -878,11 +903,13 @@ _RULES: dict[str, Rule] = {
     "aten.cat.default": _L.cat,
     "aten.gather.default": _L.gather,
     "aten.scatter_add.default": _L.scatter_add,
+    "aten.scatter.src": _L.scatter_tensor,
     "aten.scatter.value": _L.scatter,
     "aten.embedding.default": _L.embedding,
     "aten.embedding_dense_backward.default": _L.embedding_backward,
     "aten.index.Tensor": _L.index,
     "aten.index_put.default": _L.index_put,
+    "aten.index_copy.default": _L.index_copy,
     "aten.index_select.default": _L.index_select,
     "aten.index_add.default": _L.index_add,
     "aten.var.correction": _L.var,

@@ -19,12 +19,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from repops.capture.trace import Step
 from repops.errors import CaptureError
 from repops.execute import Executor
 from repops.graph.ir import Input, Program, RefKind
 from repops.ops.table import OPERATORS
+from repops.plan import last_uses
 
 Array = np.ndarray[Any, Any]
 
@@ -32,14 +34,17 @@ TWIN_TOLERANCE, TWIN_ROUNDING = 1e-6, 2.0**-24
 KERNEL_TOLERANCE, KERNEL_ROUNDING = 1e-4, 2.0**-23
 _SMALLEST_SCALE = 1e-4
 _SEED = 0x7E9D
+_FREED = np.empty(0)
 
 
 def self_check(program: Program, step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> None:
     """Raises CaptureError naming the first slot that fails, and by how much."""
     state = _lively(step, state, batch)
-    expected = run_eagerly(step, _widened(state), _widened(batch))
-    actual = run_twins(program, _arrays(_widened(state)), _arrays(_widened(batch)))
-    compare(program, _arrays(state), actual, expected, TWIN_TOLERANCE, TWIN_ROUNDING, "float64 twin")
+    wide, wide_batch = _widened(state), _widened(batch)
+    expected = _run_in_float64(step, wide, wide_batch)
+    actual = run_twins(program, _arrays(wide), _arrays(wide_batch))
+    compare(program, _arrays(wide), actual, expected, TWIN_TOLERANCE, TWIN_ROUNDING, "float64 twin")
+    del wide, wide_batch
     expected = run_eagerly(step, state, batch)
     actual = Executor(program).run(_arrays(state), _arrays(batch))
     compare(program, _arrays(state), actual, expected, KERNEL_TOLERANCE, KERNEL_ROUNDING, "RepOps kernels")
@@ -57,16 +62,40 @@ def run_twins(program: Program, state: Mapping[str, Array], batch: Mapping[str, 
     def read(item: Input) -> Array:
         return given[item.ref.kind][item.ref.index].reshape(item.shape)
 
+    last_use = last_uses(program)
     with np.errstate(all="ignore"):
-        for node in program.nodes:
+        for index, node in enumerate(program.nodes):
             given[RefKind.NODE].append(OPERATORS[node.op].twin(node, [read(i) for i in node.inputs]))
+            for item in node.inputs:
+                if item.ref.kind is RefKind.NODE and last_use[item.ref] == index:
+                    given[RefKind.NODE][item.ref.index] = _FREED
     return {s.name: read(Input(s.update, s.dtype, s.shape)) for s in program.slots}
 
 
 def run_eagerly(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Array]:
-    """The new state by the step itself, on copies."""
-    result = step({k: v.clone() for k, v in state.items()}, {k: v.clone() for k, v in batch.items()})
-    return _arrays(result)
+    """The new state by the step itself, which does not change its arguments (a trace would have refused that)."""
+    return _arrays(step(dict(state), dict(batch)))
+
+
+def _run_in_float64(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Array]:
+    with _Float64():
+        return run_eagerly(step, state, batch)
+
+
+class _Float64(TorchDispatchMode):
+    """While active, an operator that is told to give floating-point numbers gives float64.
+
+    Models cast to float32 where they want accuracy, which would cost the float64 reference its own.
+    """
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        dtype = kwargs.get("dtype")
+        if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
+            kwargs["dtype"] = torch.float64
+        return func(*args, **kwargs)
 
 
 def compare(
@@ -108,11 +137,12 @@ def _failed(slot: str, what: str, how: str) -> CaptureError:
 def _lively(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The state with random positive values, of the size that one step gives them, in f32 slots that are all zero."""
     generator = torch.Generator().manual_seed(_SEED)
-    after = run_eagerly(step, _widened(state), _widened(batch))
+    zeros = [k for k, v in state.items() if v.dtype.is_floating_point and not bool(v.any())]
+    after = _run_in_float64(step, _widened(state), _widened(batch)) if zeros else {}
     lively = {}
     for name, value in state.items():
         lively[name] = value
-        if value.dtype.is_floating_point and not bool(value.any()):
+        if name in zeros:
             size = float(np.sqrt(np.mean(np.square(after[name])))) if value.numel() else 0.0
             scale = max(size, _SMALLEST_SCALE) if np.isfinite(size) else 1.0
             lively[name] = (0.5 + torch.rand(value.shape, generator=generator)).to(value.dtype) * scale

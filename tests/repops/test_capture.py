@@ -167,6 +167,12 @@ CASES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         + torch.zeros_like(x).scatter_add(2, i.clamp(0, 3)[:, :2, :3], x.detach())
         + x.scatter_add(1, i.clamp(0, 2), x * 3)
     ),
+    "index overwrite": lambda x, i, c: (
+        x.index_put((i[0, 0, :2].clamp(0, 1), torch.tensor([2, -3])), x[0, :2])
+        + x.index_copy(1, torch.tensor([2, 0]), x[:, 1:])
+        + x.scatter(2, torch.tensor([3, 0, 1]).expand(2, 3, 3), x[:, :, 1:] * 2)
+        + i.index_put((torch.tensor([1, 1]),), i[:, :1] * 7)
+    ),
     "argmax": lambda x, i, c: (
         x.argmax(1, keepdim=True)
         + x.relu().argmax(-1, keepdim=True) * 3
