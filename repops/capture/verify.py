@@ -78,11 +78,11 @@ def run_eagerly(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Ten
 
 
 def _run_in_float64(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Array]:
-    with _Float64():
+    with _Float64():  # type: ignore[no-untyped-call]
         return run_eagerly(step, state, batch)
 
 
-class _Float64(TorchDispatchMode):
+class _Float64(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """While active, an operator that is told to give floating-point numbers gives float64.
 
     Models cast to float32 where they want accuracy, which would cost the float64 reference its own.

@@ -43,6 +43,15 @@ def gpt2() -> nn.Module:
     return transformers.GPT2LMHeadModel(config)
 
 
+def llama() -> nn.Module:
+    return transformers.LlamaForCausalLM(transformers.LlamaConfig(**_TEXT, **_SIZES, num_key_value_heads=2))
+
+
+def qwen3() -> nn.Module:
+    config = transformers.Qwen3Config(**_TEXT, **_SIZES, num_key_value_heads=2, head_dim=8, tie_word_embeddings=True)
+    return transformers.Qwen3ForCausalLM(config)
+
+
 def bert() -> nn.Module:
     rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
     return transformers.BertForSequenceClassification(
@@ -76,6 +85,9 @@ def classes(inputs: Callable[[torch.Generator], dict[str, Tensor]]) -> Callable[
 CASES = {
     "gpt2": Case(gpt2, tokens),
     "gpt2 padded": Case(gpt2, padded),
+    "llama": Case(llama, tokens),
+    "llama padded": Case(llama, padded),
+    "qwen3": Case(qwen3, tokens),
     "bert": Case(bert, classes(tokens)),
     "bert padded": Case(bert, classes(padded)),
 }
