@@ -75,7 +75,7 @@ attention.register_autograd(_backward, setup_context=_setup_context)
 class AttentionCapture(TorchFunctionMode):
     """While active, `F.scaled_dot_product_attention` is traced as `repops::attention`.
 
-    With a mask, dropout or grouped queries, which the group does not have, it is written out with matmul and softmax.
+    With a mask or dropout, which the group does not have, it is written out with matmul and softmax.
     """
 
     def __torch_function__(
@@ -101,13 +101,11 @@ def _captured(
     enable_gqa: bool = False,
 ) -> Tensor:
     scale = 1 / sqrt(query.shape[-1]) if scale is None else scale
-    batches = {x.shape[:-2] for x in (query, key, value)}
-    if (
-        attn_mask is not None
-        or dropout_p
-        or len(batches) > 1
-        or {x.dtype for x in (query, key, value)} != {torch.float32}
-    ):
+    if enable_gqa:
+        key, value = (_repeated(x, query.shape[-3]) for x in (key, value))
+    batch = torch.broadcast_shapes(*(x.shape[:-2] for x in (query, key, value)))
+    query, key, value = (x.expand(*batch, *x.shape[-2:]) for x in (query, key, value))
+    if attn_mask is not None or dropout_p or {x.dtype for x in (query, key, value)} != {torch.float32}:
         return _written_out(query, key, value, attn_mask, dropout_p, is_causal, scale)
     heads = prod(query.shape[:-2])
     q, k, v = (x.reshape(heads, *x.shape[-2:]) for x in (query, key, value))
@@ -115,14 +113,16 @@ def _captured(
     return out.reshape(*query.shape[:-1], value.shape[-1])
 
 
+def _repeated(x: Tensor, heads: int) -> Tensor:
+    """Key or value heads [.., H, S, D], each for the heads / H query heads that it serves."""
+    groups = x.unsqueeze(-3).expand(*x.shape[:-2], heads // x.shape[-3], *x.shape[-2:])
+    return groups.reshape(*x.shape[:-3], heads, *x.shape[-2:])
+
+
 def _written_out(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout: float, causal: bool, scale: float
 ) -> Tensor:
     """The definition in torch's documentation: rows without a visible key are zero."""
-    if (
-        key.shape[:-2] != query.shape[:-2] and key.dim() > 2
-    ):  # grouped queries: each key head serves several query heads
-        key, value = (x.repeat_interleave(query.shape[-3] // x.shape[-3], -3) for x in (key, value))
     scores = (query * scale) @ key.transpose(-2, -1)
     if causal:
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()

@@ -200,6 +200,16 @@ CASES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "grouped attention": lambda x, i, c: F.scaled_dot_product_attention(
         x.view(1, 2, 3, 4), x[:1, None], x[1:, None]
     ).view(2, 3, 4),
+    "grouped causal attention": lambda x, i, c: (
+        F.scaled_dot_product_attention(
+            torch.stack([x[:1], x[1:], x[:1] * 2, x[1:] * 3], 1),
+            torch.stack([x[:1], x[1:] + 1], 1),
+            torch.stack([x[1:], x[1:]], 1),
+            is_causal=True,
+            enable_gqa=True,
+        ).sum(1)
+        + x
+    ),
     "causal attention": lambda x, i, c: F.scaled_dot_product_attention(x, x * 2, x + 1, is_causal=True),
 }
 
@@ -339,8 +349,8 @@ def test_a_step_returns_its_slots() -> None:
 
 
 def wrong(monkeypatch: pytest.MonkeyPatch, target: str, rule: Any) -> str:
-    monkeypatch.setitem(lower._RULES, target, rule)
     _, step, state, batch = captured("transformer-adamw")
+    monkeypatch.setitem(lower._RULES, target, rule)
     return refused(step, state, batch)
 
 
@@ -369,8 +379,8 @@ def test_a_wrong_attention_gradient_is_caught(monkeypatch: pytest.MonkeyPatch) -
 
 def test_decomposed_default_attention_would_be_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the interception the backward is a fused CPU kernel: refused, never lowered."""
-    monkeypatch.setattr(trace, "AttentionCapture", torch.overrides.BaseTorchFunctionMode)
     _, step, state, batch = captured("transformer-adamw")
+    monkeypatch.setattr(trace, "AttentionCapture", torch.overrides.BaseTorchFunctionMode)
     assert "_scaled_dot_product_flash_attention_for_cpu_backward" in refused(step, state, batch)
 
 

@@ -93,6 +93,9 @@ CASES = {
 }
 
 
+ATTENTION_GROUPS = ("gpt2", "llama", "qwen3", "bert")
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_training(name: str) -> None:
     case = CASES[name]
@@ -104,6 +107,9 @@ def test_training(name: str) -> None:
     batches = [make_batch(case.inputs(generator), index) for index in range(STEPS)]
     program = repops.capture(step, state, batches[0])
     assert len([s for s in program.slots if s.name in dict(model.named_parameters())]) == len(list(model.parameters()))
+    assert ("attention_out" in {node.op for node in program.nodes}) == (name in ATTENTION_GROUPS), (
+        "only a mask is written out"
+    )
 
     trained = run(repops.Executor(program), state, batches)
     for way, other in ways_to_run(program):
