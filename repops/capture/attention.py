@@ -103,7 +103,7 @@ def _captured(
     scale = 1 / sqrt(query.shape[-1]) if scale is None else scale
     if enable_gqa:
         key, value = (_repeated(x, query.shape[-3]) for x in (key, value))
-    batch = torch.broadcast_shapes(*(x.shape[:-2] for x in (query, key, value)))
+    batch = torch.broadcast_shapes(*(x.shape[:-2] for x in (query, key, value)))  # type: ignore[no-untyped-call]
     query, key, value = (x.expand(*batch, *x.shape[-2:]) for x in (query, key, value))
     if attn_mask is not None or dropout_p or {x.dtype for x in (query, key, value)} != {torch.float32}:
         return _written_out(query, key, value, attn_mask, dropout_p, is_causal, scale)
