@@ -170,8 +170,9 @@ void make_plan(ro::Plan* self, const std::vector<StepArg>& steps, int64_t arena_
   new (self) ro::Plan(std::move(made), arena_bytes, parse_isa(isa));
 }
 
-void run_plan(ro::Plan& plan, const std::vector<nb::object>& state, const std::vector<nb::object>& batch,
-              const std::vector<nb::object>& constants, const std::vector<nb::object>& new_state, int threads) {
+std::vector<double> run_plan(ro::Plan& plan, const std::vector<nb::object>& state, const std::vector<nb::object>& batch,
+                             const std::vector<nb::object>& constants, const std::vector<nb::object>& new_state, int threads,
+                             bool profile) {
   std::vector<Buffer> buffers;
   buffers.reserve(state.size() + batch.size() + constants.size() + new_state.size());
   const auto memory = [&](const std::vector<nb::object>& objects, bool writable, const char* what) {
@@ -184,8 +185,10 @@ void run_plan(ro::Plan& plan, const std::vector<nb::object>& state, const std::v
   };
   const auto s = memory(state, false, "a state tensor"), b = memory(batch, false, "a batch tensor");
   const auto c = memory(constants, false, "a constant"), n = memory(new_state, true, "a new state tensor");
+  std::vector<double> seconds;
   nb::gil_scoped_release released;
-  plan.run(s, b, c, n, threads < 1 ? 1 : threads);
+  plan.run(s, b, c, n, threads < 1 ? 1 : threads, profile ? &seconds : nullptr);
+  return seconds;
 }
 
 }  // namespace
@@ -221,11 +224,12 @@ void bind_kernels(nb::module_& m) {
                        "  in_place  the operator allows its output exactly on an input of the same size; otherwise an overlap is refused\n"
                        "Raises ValueError for an unknown operator, an operand outside the arena, an overlap, a size used two ways.")
       .def("__init__", &make_plan, "steps"_a, "arena_bytes"_a, "isa"_a.none() = nb::none())
-      .def("run", &run_plan, "state"_a, "batch"_a, "constants"_a, "new_state"_a, "threads"_a,
+      .def("run", &run_plan, "state"_a, "batch"_a, "constants"_a, "new_state"_a, "threads"_a, "profile"_a = false,
            "Run all steps. Four lists of C-contiguous buffers by index; only those that a step uses need the right size, lists may be\n"
            "shorter or longer than what is used. new_state[j] may be the buffer of state[i] (a donation): ValueError if a step\n"
            "would read the old value after the new one is written. Intermediate tensors live in the arena, which is allocated at the first\n"
-           "run and kept. The GIL is released; runs of one plan wait for each other. Slots that no step writes are not touched.")
+           "run and kept. The GIL is released; runs of one plan wait for each other. Slots that no step writes are not touched.\n"
+           "profile: give the seconds that each step took, else an empty list.")
       .def_prop_ro("arena_bytes", &ro::Plan::arena_bytes)
       .def("__len__", &ro::Plan::size);
 }

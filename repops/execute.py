@@ -17,9 +17,9 @@ from repops import _kernels
 from repops.commit import keccak256, tensor_root
 from repops.dtypes import DType
 from repops.errors import ProgramError, TensorError
-from repops.graph.ir import BatchTensor, Input, Node, Program, Ref, RefKind, Slot, element_count
+from repops.graph.ir import BatchTensor, Input, Node, Program, Ref, RefKind, Shape, Slot, element_count
 from repops.ops.table import OPERATORS
-from repops.plan import Compiler, last_uses
+from repops.plan import Compiler, Operand, last_uses
 
 Array = np.ndarray[Any, Any]
 Tensors = Mapping[str, Any]
@@ -33,6 +33,16 @@ class WalkStep:
     node: Node
     inputs: tuple[Array, ...]
     output: Array
+
+
+@dataclass(frozen=True, slots=True)
+class CallTime:
+    """What one kernel call of a run took: its operator or fused group, the shapes it read and wrote, the seconds."""
+
+    op: str
+    inputs: tuple[Shape, ...]
+    outputs: tuple[Shape, ...]
+    seconds: float
 
 
 class Executor:
@@ -64,6 +74,7 @@ class Executor:
                 "Raise memory_limit, or run it on a larger machine",
             )
         self._plan = layout.plan(self.isa)
+        self._calls = layout.calls
         self._written = layout.written
         self._last_use = last_uses(program)
 
@@ -74,6 +85,19 @@ class Executor:
         state's own buffers are updated in place and returned; the old values are gone. Raises TensorError for a wrong
         tensor.
         """
+        return self._run(state, batch, donate, profile=False)[0]
+
+    def profile(self, state: Tensors, batch: Tensors, donate: bool = False) -> list[CallTime]:
+        """Runs one step as `run` does, and gives the time of each kernel call, in their order. Raises TensorError."""
+        seconds = self._run(state, batch, donate, profile=True)[1]
+        return [
+            CallTime(op, _shapes(inputs), _shapes(outputs), taken)
+            for (op, _, _, inputs, outputs, _), taken in zip(self._calls, seconds, strict=True)
+        ]
+
+    def _run(
+        self, state: Tensors, batch: Tensors, donate: bool, profile: bool
+    ) -> tuple[dict[str, Array], list[float]]:
         states = checked_tensors(self.program.slots, state, "state")
         batches = checked_tensors(self.program.batch, batch, "batch")
         if donate:
@@ -84,8 +108,9 @@ class Executor:
                 np.empty(slot.shape, slot.dtype.numpy) if i in self._written else states[i].copy()
                 for i, slot in enumerate(self.program.slots)
             ]
-        self._plan.run(states, batches, [c.data for c in self.program.constants], new, self.threads)
-        return {slot.name: array for slot, array in zip(self.program.slots, new, strict=True)}
+        constants = [c.data for c in self.program.constants]
+        seconds: list[float] = self._plan.run(states, batches, constants, new, self.threads, profile)
+        return {slot.name: array for slot, array in zip(self.program.slots, new, strict=True)}, seconds
 
     def walk(self, state: Tensors, batch: Tensors, roots: bool = False) -> Walk:
         """Node by node; roots: collect the trace; see `Walk`. Raises TensorError for a wrong tensor."""
@@ -291,6 +316,10 @@ def _call(node: Node, inputs: Sequence[Array], out: Array, threads: int, isa: st
     given = [(a, int(i.dtype), list(i.shape)) for a, i in zip(inputs, node.inputs, strict=True)]
     result = (out, int(node.dtype), list(node.shape))
     _kernels.run(node.op, isa, threads, list(node.params), list(node.literals), given, result)
+
+
+def _shapes(operands: Sequence[Operand]) -> tuple[Shape, ...]:
+    return tuple(tuple(shape) for _, _, _, shape in operands)
 
 
 def _machine_memory() -> int:

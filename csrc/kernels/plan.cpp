@@ -3,6 +3,7 @@
 #include <sys/mman.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <new>
 
@@ -140,7 +141,7 @@ void Plan::check_donation(const std::vector<Memory>& state, const std::vector<Me
 }
 
 void Plan::run(const std::vector<Memory>& state, const std::vector<Memory>& batch, const std::vector<Memory>& constants,
-               const std::vector<Memory>& new_state, int threads) {
+               const std::vector<Memory>& new_state, int threads, std::vector<double>* seconds) {
   const std::vector<Memory>* given[5] = {&state, &batch, &constants, nullptr, &new_state};
   for (int place = 0; place < 5; ++place)
     if (given[place]) check(place_name((Place)place), *given[place], needs_[place]);
@@ -161,8 +162,10 @@ void Plan::run(const std::vector<Memory>& state, const std::vector<Memory>& batc
     t.data = operand.place == Place::kArena ? arena_ + operand.index : (*given[(int)operand.place])[operand.index].data;
     return t;
   };
+  using Clock = std::chrono::steady_clock;
   FpGuard guard;
   std::vector<Tensor> tensors;
+  Clock::time_point start = Clock::now();
   for (size_t i = 0; i < steps_.size(); ++i) {
     const PlanStep& step = steps_[i];
     tensors.clear();
@@ -181,6 +184,11 @@ void Plan::run(const std::vector<Memory>& state, const std::vector<Memory>& batc
                     (int32_t)step.outputs.size() - 1};
     if (bound_[i].kernel) bound_[i].kernel(call);
     else run_elements(bound_[i].element, call);
+    if (seconds) {
+      const Clock::time_point end = Clock::now();
+      seconds->push_back(std::chrono::duration<double>(end - start).count());
+      start = end;
+    }
   }
 }
 

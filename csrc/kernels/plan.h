@@ -46,8 +46,9 @@ class Plan {
   ~Plan();
 
   // Throws PlanError if a tensor is missing or has another size, or if a donated state tensor would be read after it is written.
+  // seconds: what each step took is appended.
   void run(const std::vector<Memory>& state, const std::vector<Memory>& batch, const std::vector<Memory>& constants,
-           const std::vector<Memory>& new_state, int threads);
+           const std::vector<Memory>& new_state, int threads, std::vector<double>* seconds = nullptr);
 
   int64_t arena_bytes() const { return arena_bytes_; }
   size_t size() const { return steps_.size(); }

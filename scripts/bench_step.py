@@ -1,0 +1,271 @@
+#!/usr/bin/env python3
+"""Speed and memory of a whole training step of a GPT-2 class model: ours beside torch.
+
+Ours is the captured program through `Executor.run(donate=True)`; torch is the same module in eager mode, with its default
+attention, `AdamW(fused=True)` and the ordinary zero_grad, backward, step; "compile" is the same step through
+`torch.compile`. They take turns in one process, step by step, on torch's own thread pool; a ratio is the median of
+torch's time over ours. Peak memory is the high-water mark of the resident set in a process of its own for each side.
+Commitment: the state root every 10 steps, with the same threads.
+
+    python scripts/bench_step.py [--model small|large] [--threads 1 2] [--pairs 15] [--compile] [--profile] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import repops
+from repops import commit, optim
+from repops.graph.ir import Program
+
+RATE = 1e-4
+CHECKPOINT_STEPS = 10
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes of a GPT-2: pre-norm blocks, learned positions, a head tied to the token embedding."""
+
+    layers: int
+    width: int
+    heads: int
+    vocabulary: int = 50257
+    context: int = 1024
+    sequence: int = 256
+    batch: int = 2
+
+
+MODELS = {"small": Config(4, 256, 4), "large": Config(12, 768, 12)}
+
+
+class Block(nn.Module):
+    """Causal self-attention and a gelu network, each behind a layer norm and beside a residual."""
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.heads = c.heads
+        self.ln_1, self.ln_2 = nn.LayerNorm(c.width), nn.LayerNorm(c.width)
+        self.qkv, self.proj = nn.Linear(c.width, 3 * c.width), nn.Linear(c.width, c.width)
+        self.up, self.down = nn.Linear(c.width, 4 * c.width), nn.Linear(4 * c.width, c.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: [batch, sequence, width], and so is the result."""
+        b, t, width = x.shape
+        heads = (p.view(b, t, self.heads, -1).transpose(1, 2) for p in self.qkv(self.ln_1(x)).split(width, dim=2))
+        y = F.scaled_dot_product_attention(*heads, is_causal=True)
+        x = x + self.proj(y.transpose(1, 2).reshape(b, t, width))
+        return x + self.down(F.gelu(self.up(self.ln_2(x)), approximate="tanh"))
+
+
+class GPT2(nn.Module):
+    """Logits [batch, sequence, vocabulary] of tokens [batch, sequence]."""
+
+    def __init__(self, c: Config) -> None:
+        super().__init__()
+        self.tokens, self.positions = nn.Embedding(c.vocabulary, c.width), nn.Embedding(c.context, c.width)
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c.layers))
+        self.ln = nn.LayerNorm(c.width)
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """tokens: i64."""
+        x = self.tokens(tokens) + self.positions(torch.arange(tokens.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return F.linear(self.ln(x), self.tokens.weight)
+
+
+def loss_of(logits: Tensor, target: Tensor) -> Tensor:
+    """Mean cross-entropy over all tokens."""
+    return F.cross_entropy(logits.flatten(0, 1), target.flatten())
+
+
+def tokens_of(c: Config) -> tuple[Tensor, Tensor]:
+    """One batch: tokens and the tokens that follow them."""
+    tokens = torch.randint(c.vocabulary, (c.batch, c.sequence + 1), generator=torch.Generator().manual_seed(1))
+    return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+
+def torch_step(c: Config, compiled: bool = False) -> Callable[[], None]:
+    """A step of the module in torch."""
+    torch.manual_seed(0)
+    module = GPT2(c)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, fused=True)
+    x, y = tokens_of(c)
+    call = torch.compile(module) if compiled else module
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss_of(call(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+class Ours:
+    """The captured step; `state` is updated in place."""
+
+    def __init__(self, c: Config, program: Program | None = None) -> None:
+        torch.manual_seed(0)
+        step, state, make_batch = repops.lift(
+            GPT2(c), loss_of, optimizer=optim.AdamW(), schedule=optim.constant(RATE)
+        )
+        batch = make_batch(*tokens_of(c), 0)
+        self.program = program or repops.capture(step, state, batch, check=False)
+        self.state = {name: tensor.numpy() for name, tensor in state.items()}
+        self.batch = {name: tensor.numpy() for name, tensor in batch.items()}
+
+    def executor(self, threads: int) -> repops.Executor:
+        """Runs the program."""
+        return repops.Executor(self.program, threads=threads)
+
+    def root(self, threads: int) -> bytes:
+        """The checkpoint's commitment: the root over all slots."""
+        return commit.state_root([commit.tensor_root(array, threads) for array in self.state.values()])
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def measure(name: str, threads: int, pairs: int, compiled: bool, ours: Ours) -> dict[str, object]:
+    """One row of the table."""
+    c = MODELS[name]
+    torch.set_num_threads(threads)
+    executor = ours.executor(threads)
+    sides: dict[str, Callable[[], object]] = {
+        "ours": lambda: executor.run(ours.state, ours.batch, donate=True),
+        "torch": torch_step(c),
+    }
+    if compiled:
+        sides["compile"] = torch_step(c, compiled=True)
+    times: dict[str, list[float]] = defaultdict(list)
+    for turn in range(pairs + 1):
+        for side, step in sides.items():
+            taken = seconds(step)
+            if turn > 0:  # the first warms up
+                times[side].append(taken)
+    ratio = {s: statistics.median(a / b for a, b in zip(t, times["ours"], strict=True)) for s, t in times.items()}
+    noise = statistics.median(a / b for a, b in pairwise(times["torch"]))
+    step_s = statistics.median(times["ours"])
+    root_s = statistics.median(seconds(lambda: ours.root(threads)) for _ in range(3))
+    row: dict[str, object] = {
+        "model": name,
+        "threads": threads,
+        "ours_s": step_s,
+        "torch_s": statistics.median(times["torch"]),
+        "ratio": ratio["torch"],
+        "torch_to_itself": noise,
+        "root_s": root_s,
+        "commitment": root_s / (CHECKPOINT_STEPS * step_s),
+    }
+    if compiled:
+        row |= {"compile_s": statistics.median(times["compile"]), "compile_ratio": ratio["compile"]}
+    return row
+
+
+def resident_peak() -> int:
+    """The most bytes this process ever had in memory. Not ru_maxrss: that starts at the parent's."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text("ascii").splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024
+
+
+def peak_memory(name: str, side: str) -> int:
+    """Bytes that two steps need at most, in a process of their own."""
+    command = [sys.executable, __file__, "--peak", side, "--model", name]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def peak(name: str, side: str) -> None:
+    """Prints this process's high-water mark after two steps, less what it was before there was a model."""
+    torch.set_num_threads(1)
+    c = MODELS[name]
+    before = resident_peak()
+    if side == "torch":
+        step = torch_step(c)
+        for _ in range(2):
+            step()
+    else:
+        ours = Ours(c)
+        executor = ours.executor(1)
+        for _ in range(2):
+            executor.run(ours.state, ours.batch, donate=True)
+    print(resident_peak() - before)
+
+
+def profile(ours: Ours, threads: int, lines: int = 45) -> Iterator[str]:
+    """Where a step's time goes: by operator, then by operator and shapes."""
+    executor = ours.executor(threads)
+    executor.run(ours.state, ours.batch, donate=True)
+    by_op: dict[str, list[float]] = defaultdict(list)
+    by_shape: dict[str, list[float]] = defaultdict(list)
+    calls = executor.profile(ours.state, ours.batch, donate=True)
+    total = sum(call.seconds for call in calls)
+    for call in calls:
+        by_op[call.op].append(call.seconds)
+        by_shape[f"{call.op} {[list(s) for s in call.inputs]} -> {[list(s) for s in call.outputs]}"].append(
+            call.seconds
+        )
+    yield f"{total:.3f} s in {len(calls)} calls, {threads} threads"
+    for table in (by_op, by_shape):
+        for name, taken in sorted(table.items(), key=lambda item: -sum(item[1]))[:lines]:
+            yield f"{sum(taken) * 1e3:9.2f} ms {100 * sum(taken) / total:5.1f} % {len(taken):5d} x {name}"
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", choices=MODELS, nargs="+", default=list(MODELS))
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--compile", action="store_true", help="torch.compile too")
+    parser.add_argument("--profile", action="store_true", help="where our step's time goes, instead")
+    parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--peak", choices=["ours", "torch"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peak:
+        return peak(options.model[0], options.peak)
+    rows = []
+    for name in options.model:
+        ours = Ours(MODELS[name])
+        for threads in options.threads:
+            if options.profile:
+                print(f"{name}: " + "\n".join(profile(ours, threads)))
+                continue
+            rows.append(measure(name, threads, options.pairs, options.compile, ours))
+    if options.profile:
+        return None
+    if not options.no_memory:
+        memory = {name: {side: peak_memory(name, side) for side in ("ours", "torch")} for name in options.model}
+        for row in rows:
+            sizes = memory[str(row["model"])]
+            row |= {"ours_bytes": sizes["ours"], "torch_bytes": sizes["torch"]}
+            row["memory"] = sizes["ours"] / sizes["torch"]
+    for row in rows:
+        print(json.dumps(row) if options.json else "  ".join(f"{k} {v}" for k, v in row.items()))
+
+
+if __name__ == "__main__":
+    main()
