@@ -204,6 +204,7 @@ void bind_kernels(nb::module_& m) {
   m.def(
       "fused", [](const std::string& isa) { return ro::fused_names(parse_isa(isa)); }, "isa"_a,
       "Groups that have a fused kernel of exactly this instruction set.");
+  m.def("pointwise", &ro::pointwise_names, "Pointwise operators, sorted; a chain names them by their place in this list.");
   m.def("run", &run, "op"_a, "isa"_a.none(), "threads"_a, "params"_a, "literals"_a, "inputs"_a, "out"_a,
         "Run one operator. inputs: list of (buffer, dtype code, shape), C-contiguous, any alignment; out: the same, writable, not "
         "overlapping an input unless the operator is safe in place. Shapes and params must satisfy the operator's rule "

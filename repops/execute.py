@@ -95,9 +95,7 @@ class Executor:
             for (op, _, _, inputs, outputs, _), taken in zip(self._calls, seconds, strict=True)
         ]
 
-    def _run(
-        self, state: Tensors, batch: Tensors, donate: bool, profile: bool
-    ) -> tuple[dict[str, Array], list[float]]:
+    def _run(self, state: Tensors, batch: Tensors, donate: bool, profile: bool) -> tuple[dict[str, Array], list[float]]:
         states = checked_tensors(self.program.slots, state, "state")
         batches = checked_tensors(self.program.batch, batch, "batch")
         if donate:

@@ -33,7 +33,7 @@ class Group:
 def find_groups(program: Program, available: Iterable[str]) -> list[Group]:
     """The groups of a checked program for which there is a kernel, none with a node of its own in another."""
     kernels = set(available)
-    graph = _Graph(program)
+    graph = Graph(program)
     found: list[Group] = []
     for index, node in enumerate(program.nodes):
         name = OPERATORS[node.op].fused
@@ -49,7 +49,7 @@ def find_groups(program: Program, available: Iterable[str]) -> list[Group]:
         found = kept
 
 
-class _Graph:
+class Graph:
     """Who reads which node."""
 
     def __init__(self, program: Program) -> None:
@@ -104,7 +104,7 @@ def _is_rows(item: Input, rows: int, length: int) -> bool:
     return item.shape == (rows, length) or (rows == 1 and item.shape == (length,))
 
 
-def _layer_norm_forward(graph: _Graph, index: int) -> Group | None:
+def _layer_norm_forward(graph: Graph, index: int) -> Group | None:
     """sum, div, sum_sq_centered, rstd, layer_norm -> out, mean, rstd."""
     x, mean_in, rstd_in, w, b = graph.program.nodes[index].inputs
     length = element_count(w.shape)
@@ -124,7 +124,7 @@ def _layer_norm_forward(graph: _Graph, index: int) -> Group | None:
     return Group("layer_norm_forward", nodes, (x, w, b), (index, mean[0], rstd[0]), literals=rstd[1].literals)
 
 
-def _layer_norm_backward(graph: _Graph, index: int) -> Group | None:
+def _layer_norm_backward(graph: Graph, index: int) -> Group | None:
     """c1 and c2 with their sums, mul(dy, w), layer_norm_grad -> dx."""
     dy, x, mean, rstd, w, c1_in, c2_in = graph.program.nodes[index].inputs
     length = element_count(w.shape)
@@ -150,10 +150,10 @@ def _layer_norm_backward(graph: _Graph, index: int) -> Group | None:
     return Group("layer_norm_backward", nodes, (dy, x, mean, rstd, w), (index,), literals=fill[1].literals)
 
 
-def _softmax(name: str) -> Callable[[_Graph, int], Group | None]:
+def _softmax(name: str) -> Callable[[Graph, int], Group | None]:
     """amax, sum_exp, softmax or log_softmax -> out, max, sum."""
 
-    def match(graph: _Graph, index: int) -> Group | None:
+    def match(graph: Graph, index: int) -> Group | None:
         x, m_in, s_in = graph.program.nodes[index].inputs
         length = x.shape[-1] if x.shape else 0
         rows = element_count(x.shape) // max(length, 1)
@@ -168,7 +168,7 @@ def _softmax(name: str) -> Callable[[_Graph, int], Group | None]:
     return match
 
 
-def _attention_forward(graph: _Graph, index: int) -> Group | None:
+def _attention_forward(graph: Graph, index: int) -> Group | None:
     """attention_scores, attention_max, attention_sum, attention_out -> out, max, sum."""
     node = graph.program.nodes[index]
     s_in, m_in, l_in, v = node.inputs
@@ -185,7 +185,7 @@ def _attention_forward(graph: _Graph, index: int) -> Group | None:
     return Group("attention_forward", nodes, inputs, (index, m[0], total[0]), node.params, s[1].literals)
 
 
-def _attention_backward(graph: _Graph, index: int) -> Group | None:
+def _attention_backward(graph: Graph, index: int) -> Group | None:
     """attention_dv, _dp, _ds, _dq, _dk -> dq, dk, dv; the scores are computed again."""
     dk = graph.program.nodes[index]
     ds_in, q = dk.inputs
@@ -212,7 +212,7 @@ def _attention_backward(graph: _Graph, index: int) -> Group | None:
     return Group("attention_backward", group, inputs, (dq[0], index, dv[0]), dk.params, dk.literals)
 
 
-_MATCHERS: dict[str, Callable[[_Graph, int], Group | None]] = {
+_MATCHERS: dict[str, Callable[[Graph, int], Group | None]] = {
     "layer_norm_forward": _layer_norm_forward,
     "layer_norm_backward": _layer_norm_backward,
     "softmax_forward": _softmax("softmax_forward"),

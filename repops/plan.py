@@ -8,13 +8,14 @@ state's own buffers may be given for the new state (donation): nothing writes a 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from repops import _kernels
+from repops.chains import CHAIN, alike, find_chains
 from repops.dtypes import DType
-from repops.fuse import Group, find_groups
-from repops.graph.ir import Input, Node, Program, Ref, RefKind, Shape, element_count
+from repops.fuse import find_groups
+from repops.graph.ir import Input, Program, Ref, RefKind, Shape, element_count
 from repops.ops.table import OPERATORS
 
 _ARENA, _NEW_STATE = 3, 4
@@ -67,7 +68,8 @@ class _Unit:
     literals: tuple[int, ...]
     inputs: tuple[Input, ...]
     outputs: tuple[int, ...]
-    in_place: bool
+    shape: Shape | None  # of the outputs, if the call sees another than the nodes'
+    over: Mapping[int, frozenset[Ref]]  # for an output the inputs whose memory it may take
 
 
 class Compiler:
@@ -80,7 +82,7 @@ class Compiler:
         self.program = program
         self.calls: list[KernelCall] = []
         self.written: set[int] = set()
-        self._units = _units(program, find_groups(program, fused))
+        self._units = _units(program, set(fused))
         self._last = self._last_readers()
         self._arena = _Arena()
         self._places: dict[Ref, tuple[int, int]] = {}
@@ -114,10 +116,8 @@ class Compiler:
             if slot.update.kind is not RefKind.NODE or slot.update.index in targets:
                 continue
             index, old = slot.update.index, Ref.state(i)
-            node, unit = self.program.nodes[index], self._units[positions[index]]
-            last = self._last.get(old, -1)
-            over = unit.in_place and all(_alike(x, node) for x in unit.inputs if x.ref == old)
-            if last < positions[index] or (last == positions[index] and over):
+            unit, last = self._units[positions[index]], self._last.get(old, -1)
+            if last < positions[index] or (last == positions[index] and old in unit.over.get(index, ())):
                 targets[index] = i
         return targets
 
@@ -130,18 +130,21 @@ class Compiler:
                 self._places[Ref.node(index)] = (_NEW_STATE, self._targets[index])
                 self.written.add(self._targets[index])
             else:
-                self._places[Ref.node(index)] = (_ARENA, self._taken_over(position, unit, node))
-            outputs.append(self._operand(Ref.node(index), node.dtype, node.shape))
-        self.calls.append((unit.op, list(unit.params), list(unit.literals), inputs, outputs, unit.in_place))
+                self._places[Ref.node(index)] = (_ARENA, self._taken_over(position, unit, index))
+            outputs.append(self._operand(Ref.node(index), node.dtype, unit.shape or node.shape))
+        self.calls.append((unit.op, list(unit.params), list(unit.literals), inputs, outputs, bool(unit.over)))
         self._free_dead(position, unit)
 
-    def _taken_over(self, position: int, unit: _Unit, node: Node) -> int:
-        """The arena offset of an output: an input's, if that dies here and the operator allows it, else a free one."""
-        if unit.in_place:
-            for x in unit.inputs:
-                place = self._places.get(x.ref)
-                if place is not None and place[0] == _ARENA and self._last[x.ref] == position and _alike(x, node):
-                    return place[1]
+    def _taken_over(self, position: int, unit: _Unit, index: int) -> int:
+        """The arena offset of an output: an input's, if that dies here and the unit allows it, else a free one."""
+        taken = {self._places.get(Ref.node(index)) for index in unit.outputs}
+        allowed = unit.over.get(index, ())
+        for x in unit.inputs:
+            place = self._places.get(x.ref)
+            dies = place is not None and place[0] == _ARENA and self._last[x.ref] == position
+            if place is not None and dies and x.ref in allowed and place not in taken:
+                return place[1]
+        node = self.program.nodes[index]
         return self._arena.take(_rounded(node.dtype, node.shape))
 
     def _free_dead(self, position: int, unit: _Unit) -> None:
@@ -188,24 +191,20 @@ class Compiler:
         return (place, index, int(dtype), list(shape))
 
 
-def _units(program: Program, groups: Sequence[Group]) -> list[_Unit]:
-    """The program's calls in order: each group in the place of its last node, the other nodes as they stand."""
-    grouped = {index for group in groups for index in group.nodes}
-    by_last = {group.last: group for group in groups}
-    units = []
+def _units(program: Program, fused: set[str]) -> list[_Unit]:
+    """The program's calls in order: a group or chain in the place of its last node, the other nodes as they stand."""
+    groups = find_groups(program, fused)
+    chains = find_chains(program, groups, _kernels.pointwise()) if CHAIN in fused else []
+    joined = {i for g in groups for i in g.nodes} | {i for c in chains for i in c.nodes}
+    units = {g.last: _Unit(g.name, g.params, g.literals, g.inputs, g.outputs, None, {}) for g in groups}
+    units |= {c.last: _Unit(CHAIN, c.params, c.literals, c.inputs, c.outputs, c.shape, c.over) for c in chains}
     for index, node in enumerate(program.nodes):
-        if index in by_last:
-            g = by_last[index]
-            units.append(_Unit(g.name, g.params, g.literals, g.inputs, g.outputs, False))
-        elif index not in grouped:
-            in_place = OPERATORS[node.op].in_place
-            units.append(_Unit(node.op, node.params, node.literals, node.inputs, (index,), in_place))
-    return units
-
-
-def _alike(item: Input, node: Node) -> bool:
-    """Whether an input has as many bytes as a node's output, and the same dtype."""
-    return item.dtype is node.dtype and element_count(item.shape) == element_count(node.shape)
+        if index not in joined:
+            over = (
+                {index: frozenset(x.ref for x in node.inputs if alike(x, node))} if OPERATORS[node.op].in_place else {}
+            )
+            units[index] = _Unit(node.op, node.params, node.literals, node.inputs, (index,), None, over)
+    return [units[index] for index in sorted(units)]
 
 
 def last_uses(program: Program) -> dict[Ref, int]:

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Speed and memory of a whole training step of a GPT-2 class model: ours beside torch.
 
-Ours is the captured program through `Executor.run(donate=True)`; torch is the same module in eager mode, with its default
-attention, `AdamW(fused=True)` and the ordinary zero_grad, backward, step; "compile" is the same step through
+Ours is the captured program through `Executor.run(donate=True)`; torch is the same module in eager mode, with its
+default attention, `AdamW(fused=True)` and the ordinary zero_grad, backward, step; "compile" is the same step through
 `torch.compile`. They take turns in one process, step by step, on torch's own thread pool; a ratio is the median of
 torch's time over ours. Peak memory is the high-water mark of the resident set in a process of its own for each side.
 Commitment: the state root every 10 steps, with the same threads.
@@ -125,9 +125,7 @@ class Ours:
 
     def __init__(self, c: Config, program: Program | None = None) -> None:
         torch.manual_seed(0)
-        step, state, make_batch = repops.lift(
-            GPT2(c), loss_of, optimizer=optim.AdamW(), schedule=optim.constant(RATE)
-        )
+        step, state, make_batch = repops.lift(GPT2(c), loss_of, optimizer=optim.AdamW(), schedule=optim.constant(RATE))
         batch = make_batch(*tokens_of(c), 0)
         self.program = program or repops.capture(step, state, batch, check=False)
         self.state = {name: tensor.numpy() for name, tensor in state.items()}
@@ -246,7 +244,8 @@ def main() -> None:
     parser.add_argument("--peak", choices=["ours", "torch"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
-        return peak(options.model[0], options.peak)
+        peak(options.model[0], options.peak)
+        return
     rows = []
     for name in options.model:
         ours = Ours(MODELS[name])
@@ -256,7 +255,7 @@ def main() -> None:
                 continue
             rows.append(measure(name, threads, options.pairs, options.compile, ours))
     if options.profile:
-        return None
+        return
     if not options.no_memory:
         memory = {name: {side: peak_memory(name, side) for side in ("ours", "torch")} for name in options.model}
         for row in rows:

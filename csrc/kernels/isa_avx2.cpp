@@ -10,5 +10,6 @@
 #include "attention.h"
 #include "rows.h"
 #include "pointwise.h"
+#include "chain.h"
 #include "movement.h"
 #endif

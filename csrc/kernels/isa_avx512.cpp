@@ -13,5 +13,6 @@
 #include "attention.h"
 #include "rows.h"
 #include "pointwise.h"
+#include "chain.h"
 #include "movement.h"
 #endif

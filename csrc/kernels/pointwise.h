@@ -20,7 +20,7 @@
 namespace ro {
 namespace RO_ISA {
 
-constexpr int kMaxInputs = 8;
+constexpr int kMaxInputs = 16;
 constexpr int64_t kCheap = 16384;   // elements a thread gets at least: memory-bound operators
 constexpr int64_t kCostly = 4096;   // and those that compute an elementary function
 
