@@ -18,7 +18,6 @@ from repops.graph.ir import Input, Node, Program, Ref, RefKind, Shape, element_c
 CHAIN = "chain"
 # Limits of csrc/kernels/chain.h, and a rank that a tensor may have.
 _MAX_NODES, _MAX_INPUTS, _MAX_REGISTERS, _MAX_RANK = 64, 16, 48, 8
-_DTYPES = (DType.F32, DType.I64, DType.BOOL)
 
 # Lengths from the innermost axis outwards, each with whether the tensor runs along it (or is broadcast).
 _Runs = tuple[tuple[int, bool], ...]
@@ -62,7 +61,7 @@ def find_chains(program: Program, groups: Sequence[Group], operators: Sequence[s
                 _close(open_, (item.ref for item in group.inputs))
             continue
         count = element_count(node.shape)
-        if node.op not in codes or not count or not _known_dtypes(node):
+        if node.op not in codes or not count:
             _close(open_, (item.ref for item in node.inputs))
             continue
         _close(open_, (item.ref for item in node.inputs if element_count(item.shape) != count))
@@ -77,7 +76,7 @@ def find_chains(program: Program, groups: Sequence[Group], operators: Sequence[s
                 continue
             del grown[other]
             chain = merged
-            open_.update(dict.fromkeys(other.nodes, chain))
+            open_.update(dict.fromkeys(chain.nodes, chain))
         open_.update(dict.fromkeys(chain.nodes, chain))
         grown[chain] = None
     readers = Graph(program).readers
@@ -184,10 +183,6 @@ class _Registers:
 def alike(item: Input, node: Node) -> bool:
     """Whether an input has as many elements as a node's output, and the same dtype."""
     return item.dtype is node.dtype and element_count(item.shape) == element_count(node.shape)
-
-
-def _known_dtypes(node: Node) -> bool:
-    return node.dtype in _DTYPES and all(item.dtype in _DTYPES for item in node.inputs)
 
 
 def _runs(read: Shape, out: Shape) -> _Runs:

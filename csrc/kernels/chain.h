@@ -17,10 +17,10 @@ namespace RO_ISA {
 
 constexpr int kMaxChain = 64;       // nodes; the planner knows these limits (repops/chains.py)
 constexpr int kMaxRegisters = 48;
-constexpr int64_t kBlock = 512;     // elements: a dozen blocks of f32 fill the first cache
+constexpr int64_t kChainBlock = 512;  // elements: a dozen blocks of f32 fill the first cache
 
 struct ChainNode {
-  Span span;
+  TypedSpan span;
   const uint64_t* literals;
   int inputs;
   uint8_t in[kMaxInputs];
@@ -45,21 +45,20 @@ struct Chain {
       made.literals = call.literals + p[3];
       made.inputs = (int)p[4];
       p += 5;
-      int32_t from[kMaxInputs];
+      int32_t from[kMaxInputs] = {};
       for (int k = 0; k < made.inputs; ++k) {
         made.in[k] = (uint8_t)*p++;
         from[k] = dtype[made.in[k]];
       }
-      const Pointwise pointwise = find(from, to);
-      made.span = pointwise.span;
-      costly |= pointwise.costly;
+      made.span = TypedSpan(find, made.inputs, from, to);
+      costly |= made.span.costly();
       dtype[made.out] = to;
       if (made.out >= registers) registers = made.out + 1;
     }
   }
 };
 
-RO_FUSED(chain) {
+RO_FUSED_ANY(chain) {
   const int64_t n = element_count(call.out);
   if (n == 0) return;
   const Chain chain(call);
@@ -67,15 +66,15 @@ RO_FUSED(chain) {
   const int first = call.inputs, kept = first + 1 + call.more_count;
   const int64_t grain = (chain.costly ? kCostly : kCheap) / (chain.nodes < 4 ? chain.nodes : 4);
   parallel_for(n, grain, call.threads, [&](int64_t begin, int64_t end) {
-    char* const blocks = (char*)scratch(7, (size_t)(chain.registers - kept + 1) * kBlock * 8);
+    char* const blocks = (char*)scratch(7, (size_t)(chain.registers - kept + 1) * kChainBlock * 8);
     char* at[kMaxRegisters];
     int64_t inc[kMaxRegisters];
     for (int r = first; r < chain.registers; ++r) inc[r] = item_size(chain.dtype[r]);
-    for (int r = kept; r < chain.registers; ++r) at[r] = blocks + (r - kept) * kBlock * 8;
+    for (int r = kept; r < chain.registers; ++r) at[r] = blocks + (r - kept) * kChainBlock * 8;
     run_range(nest, begin, end, [&](const char* const* p, const int64_t* step, int64_t i, int64_t count) {
       for (int r = 0; r < first; ++r) inc[r] = step[r];
-      for (int64_t done = 0; done < count; done += kBlock) {
-        const int64_t m = count - done < kBlock ? count - done : kBlock;
+      for (int64_t done = 0; done < count; done += kChainBlock) {
+        const int64_t m = count - done < kChainBlock ? count - done : kChainBlock;
         for (int r = 0; r < first; ++r) at[r] = (char*)p[r] + done * inc[r];
         for (int r = first; r < kept; ++r) {
           char* const data = (char*)(r == first ? call.out.data : call.more[r - first - 1].data);
@@ -89,7 +88,7 @@ RO_FUSED(chain) {
             from[j] = at[node.in[j]];
             advance[j] = inc[node.in[j]];
           }
-          node.span(node.literals, from, advance, at[node.out], m);
+          node.span.run(node.literals, from, advance, at[node.out], m);
         }
       }
     });

@@ -4,7 +4,7 @@
 //   namespace ro::RO_ISA { RO_FUSED(layer_norm_forward) { ... } }        a kernel over a group of nodes
 //   namespace ro::RO_ISA { RO_POINTWISE(add) { ... use in, to; return {span, costly}; } }   a pointwise operator (pointwise.h)
 //       Both see f32, i64 and bool tensors only: others are converted around them (convert.h, which they need).
-//   RO_KERNEL_ANY(permute) { ... }                                       a kernel that takes every dtype of the operator's rule
+//   RO_KERNEL_ANY(permute), RO_FUSED_ANY(chain) { ... }                  a kernel that takes every dtype of the operator's rule
 //   RO_KERNEL_BY(run, op), RO_FUSED_BY(run, group)                       the same, called by run(kernel, call)
 //   RO_ELEMENT(add) { ... use call, index ... return bits; }             the reference: bits of one output element
 #pragma once
@@ -72,6 +72,11 @@ void* scratch(int slot, size_t bytes);
   static void run_##op(const ::ro::Call& call) { run(kernel_##op, call); }                          \
   static const ::ro::Registered registered_##op(#op, ::ro::RO_ISA::kIsa, run_##op, false);          \
   static void kernel_##op([[maybe_unused]] const ::ro::Call& call)
+
+#define RO_FUSED_ANY(op)                                                                            \
+  static void fused_##op(const ::ro::Call& call);                                                   \
+  static const ::ro::Registered registered_fused_##op(#op, ::ro::RO_ISA::kIsa, fused_##op, true);   \
+  static void fused_##op([[maybe_unused]] const ::ro::Call& call)
 
 #define RO_FUSED_BY(run, op)                                                                        \
   static void fused_##op(const ::ro::Call& call);                                                   \

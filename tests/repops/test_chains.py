@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kernel_calls import BF16
 from programs import BOOL, F32, I64, captured, read
 
 import repops
@@ -38,6 +39,10 @@ SIGNATURES: list[tuple[str, tuple[DType, ...], DType, int]] = [
     ("cast", (I64,), F32, 0),
     ("cast", (F32,), BOOL, 0),
     ("cast", (BOOL,), I64, 0),
+    ("mul", (BF16, F32), BF16, 0),
+    ("silu", (BF16,), BF16, 0),
+    ("cast", (F32,), BF16, 0),
+    ("cast", (BF16,), F32, 0),
 ]
 
 
@@ -54,8 +59,8 @@ def pointwise_programs(draw: st.DrawFn) -> Program:
     """Random graphs of pointwise nodes and a few permutations, over shapes with the same number of elements."""
     base: Shape = draw(st.sampled_from([(6,), (2, 3), (3, 5, 2), (2, 70), (3, 600), (1100,), (2, 1, 4)]))
     folded = (element_count(base),) if len(base) > 1 else (*base, 1)
-    slots = [(F32, base), (F32, base), (I64, base), (BOOL, base), (F32, (1,))]
-    batch = [(F32, base[-1:]), (F32, (*base[:-1], 1)), (F32, ()), (BOOL, base[-1:]), (I64, ())]
+    slots = [(F32, base), (F32, base), (I64, base), (BOOL, base), (F32, (1,)), (BF16, base)]
+    batch = [(F32, base[-1:]), (F32, (*base[:-1], 1)), (F32, ()), (BOOL, base[-1:]), (I64, ()), (BF16, base[-1:])]
     pool: list[tuple[Ref, DType, Shape]] = [(Ref.state(i), d, s) for i, (d, s) in enumerate(slots)]
     pool += [(Ref.batch(i), d, s) for i, (d, s) in enumerate(batch)]
     nodes: list[Node] = []
@@ -96,6 +101,8 @@ def filled(dtype: DType, shape: Shape, rng: np.random.Generator) -> Any:
     if dtype is F32:
         values = rng.standard_normal(shape).astype(np.float32)
         return np.where(rng.random(shape) < 0.1, rng.choice(SPECIALS, shape), values).astype(np.float32)
+    if dtype is BF16:
+        return (np.asarray(filled(F32, shape, rng)).view(np.uint32) >> 16).astype(np.uint16).view(BF16.numpy)
     if dtype is I64:
         return np.asarray(rng.integers(-(2**63), 2**63 - 1, shape, np.int64))
     return np.asarray(rng.integers(0, 2, shape), np.bool_)
