@@ -6,10 +6,11 @@ may read it; its call stands where its last node stood, so nobody may read an ou
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from repops.graph.ir import Input, Node, Program, RefKind, element_count
+from repops.dtypes import DType
+from repops.graph.ir import Input, Node, Program, Ref, RefKind, element_count
 from repops.ops.table import OPERATORS
 
 
@@ -23,6 +24,9 @@ class Group:
     outputs: tuple[int, ...]
     params: tuple[int, ...] = ()
     literals: tuple[int, ...] = ()
+    over: Mapping[int, frozenset[Ref]] = field(
+        default_factory=dict
+    )  # for an output the inputs whose memory it may take
 
     @property
     def last(self) -> int:
@@ -76,6 +80,15 @@ class Graph:
         if item.ref.kind is RefKind.NODE and self.program.nodes[item.ref.index].op == op:
             return item.ref.index, self.program.nodes[item.ref.index]
         return None
+
+    def operands(self, item: Input, op: str, *ops: str) -> tuple[int, tuple[Input, ...]] | None:
+        """The node that an input refers to and its inputs, if it is of this operator and they of the others, "" any."""
+        found = self.node(item, op)
+        if found is None:
+            return None
+        inputs = found[1].inputs
+        fit = all(not other or self.node(x, other) for x, other in zip(inputs, ops, strict=True))
+        return (found[0], inputs) if fit else None
 
     def over_rows(self, item: Input, op: str, length: int) -> tuple[int, Node] | None:
         """The reduction, in one link, of rows of this length, which are its inputs' last axis."""
@@ -212,6 +225,45 @@ def _attention_backward(graph: Graph, index: int) -> Group | None:
     return Group("attention_backward", group, inputs, (dq[0], index, dv[0]), dk.params, dk.literals)
 
 
+def _adamw(graph: Graph, index: int) -> Group | None:
+    """m = m * beta1 + g * (1 - beta1), v = v * beta2 + (g * g) * (1 - beta2),
+    p * decay - step_size * (m / (sqrt(v) / bias2_sqrt + eps)) -> p, m, v."""
+    kept, moved = graph.program.nodes[index].inputs
+    scaled, step = graph.operands(kept, "mul", "", ""), graph.operands(moved, "mul", "", "div")
+    if scaled is None or step is None:
+        return None
+    quotient = graph.operands(step[1][1], "div", "add", "add")
+    root = graph.operands(quotient[1][1], "add", "div", "") if quotient else None
+    ratio = graph.operands(root[1][0], "div", "sqrt", "") if root else None
+    sqrt = graph.operands(ratio[1][0], "sqrt", "add") if ratio else None
+    if quotient is None or root is None or ratio is None or sqrt is None:
+        return None
+    mean, square = graph.operands(quotient[1][0], "add", "mul", "mul"), graph.operands(sqrt[1][0], "add", "mul", "mul")
+    if mean is None or square is None:
+        return None
+    terms = [graph.operands(x, "mul", "", "") for x in (*mean[1], *square[1])]
+    squared = graph.operands(terms[3][1][0], "mul", "", "") if terms[3] else None
+    if any(t is None for t in terms) or squared is None:
+        return None
+    (m, beta1), (g, rest1), (v, beta2), (_, rest2) = (t[1] for t in terms if t)
+    p, decay = scaled[1]
+    full, scalars = (p, g, m, v), (beta1, rest1, beta2, rest2, ratio[1][1], root[1][1], decay, step[1][0])
+    if {x.ref for x in squared[1]} != {g.ref} or not _one_pass(graph.program.nodes[index], full, scalars):
+        return None
+    inside = (index, scaled, step, quotient, root, ratio, sqrt, mean, square, squared, *terms)
+    nodes = frozenset(x if isinstance(x, int) else x[0] for x in inside if x is not None)
+    outputs = (index, mean[0], square[0])
+    over = dict.fromkeys(outputs, frozenset(x.ref for x in full))
+    return Group("adamw", nodes, (*full, *scalars), outputs, over=over)
+
+
+def _one_pass(node: Node, full: Sequence[Input], scalars: Sequence[Input]) -> bool:
+    """Whether all is f32, and the inputs have as many elements as the output, or one."""
+    count = element_count(node.shape)
+    sizes = all(element_count(x.shape) == count for x in full) and all(element_count(x.shape) == 1 for x in scalars)
+    return sizes and {node.dtype, *(x.dtype for x in (*full, *scalars))} == {DType.F32}
+
+
 _MATCHERS: dict[str, Callable[[Graph, int], Group | None]] = {
     "layer_norm_forward": _layer_norm_forward,
     "layer_norm_backward": _layer_norm_backward,
@@ -219,4 +271,5 @@ _MATCHERS: dict[str, Callable[[Graph, int], Group | None]] = {
     "log_softmax_forward": _softmax("log_softmax_forward"),
     "attention_forward": _attention_forward,
     "attention_backward": _attention_backward,
+    "adamw": _adamw,
 }

@@ -196,7 +196,7 @@ def _units(program: Program, fused: set[str]) -> list[_Unit]:
     groups = find_groups(program, fused)
     chains = find_chains(program, groups, _kernels.pointwise()) if CHAIN in fused else []
     joined = {i for g in groups for i in g.nodes} | {i for c in chains for i in c.nodes}
-    units = {g.last: _Unit(g.name, g.params, g.literals, g.inputs, g.outputs, None, {}) for g in groups}
+    units = {g.last: _Unit(g.name, g.params, g.literals, g.inputs, g.outputs, None, g.over) for g in groups}
     units |= {c.last: _Unit(CHAIN, c.params, c.literals, c.inputs, c.outputs, c.shape, c.over) for c in chains}
     for index, node in enumerate(program.nodes):
         if index not in joined:

@@ -11,5 +11,6 @@
 #include "rows.h"
 #include "pointwise.h"
 #include "chain.h"
+#include "optimizer.h"
 #include "movement.h"
 #endif

@@ -55,6 +55,7 @@ _FUSED = {
     "layer_norm_grad": "layer_norm_backward",
     "attention_out": "attention_forward",
     "attention_dk": "attention_backward",
+    "sub": "adamw",
 }
 
 

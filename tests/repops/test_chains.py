@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -14,7 +15,7 @@ from programs import BOOL, F32, I64, captured, read
 
 import repops
 from repops import _kernels
-from repops.chains import CHAIN, find_chains
+from repops.chains import find_chains
 from repops.dtypes import DType
 from repops.execute import fused_kernels
 from repops.graph.ir import BatchTensor, Input, Node, Program, Ref, Shape, Slot, element_count
@@ -135,8 +136,38 @@ def test_an_optimizer_step_is_one_call_for_each_parameter(isa: str) -> None:
     parameters = sum(s.name.startswith("exp_avg/") for s in program.slots)
     calls = Compiler(program, fused_kernels(isa)).calls
     in_slots = [call for call in calls if [o[0] for o in call[4]] == [4, 4, 4]]
-    assert len(in_slots) == parameters and {call[0] for call in in_slots} == {CHAIN}
+    assert len(in_slots) == parameters and {call[0] for call in in_slots} == {"adamw"}
     assert "sqrt" not in [call[0] for call in calls]
+
+
+@pytest.mark.parametrize("isa", VECTOR_ISAS)
+def test_special_values_in_an_optimizer_step(isa: str) -> None:
+    program = captured("mlp-adamw")[0]
+    assert "adamw" in [call[0] for call in Compiler(program, fused_kernels(isa)).calls]
+    rng = np.random.default_rng(2)
+    state = {s.name: filled(s.dtype, s.shape, rng) for s in program.slots}
+    batch = {b.name: filled(b.dtype, b.shape, rng) for b in program.batch}
+    batch |= {name: np.abs(array) for name, array in batch.items() if name.startswith("adam.")}
+    expected = bits(repops.Executor(program, isa="scalar").run(state, batch))
+    for fuse, threads in product((False, True), (1, 3)):
+        assert bits(repops.Executor(program, threads, isa, fuse=fuse).run(state, batch)) == expected
+
+
+@pytest.mark.parametrize("isa", VECTOR_ISAS)
+def test_an_optimizer_that_shares_a_node_is_still_right(isa: str) -> None:
+    """Its inside is read elsewhere: no group, and what is left is chains."""
+    program = captured("mlp-adamw")[0]
+    root = next(i for i, n in enumerate(program.nodes) if n.op == "sqrt")
+    seen = replace(
+        program, slots=(*program.slots, Slot("root", F32, program.nodes[root].shape, Ref.node(root)))
+    ).check()
+    calls = [call[0] for call in Compiler(seen, fused_kernels(isa)).calls]
+    assert calls.count("adamw") == [c[0] for c in Compiler(program, fused_kernels(isa)).calls].count("adamw") - 1
+    rng = np.random.default_rng(3)
+    state = {s.name: np.asarray(np.abs(filled(s.dtype, s.shape, rng))) for s in seen.slots}
+    batch = {b.name: np.asarray(np.abs(filled(b.dtype, b.shape, rng))) for b in seen.batch}
+    expected = bits(repops.Executor(seen, isa="scalar").run(state, batch))
+    assert bits(repops.Executor(seen, 2, isa).run(state, batch, donate=True)) == expected
 
 
 def chain_of(nodes: list[Node], *updates: int) -> list[tuple[int, ...]]:
