@@ -157,10 +157,10 @@ def polynomial(name: str, what: str, table: Sequence[np.float32], fit_error: flo
     return f"// {what}. Fit {fit_error:.1e}, in binary32 at most {worst:.3f} ulp.\n" + horner_text(name, table)
 
 
-def horner_text(name: str, table: Sequence[np.float32]) -> str:
+def horner_text(name: str, table: Sequence[np.float32], scheme: str = "horner") -> str:
     words = [f"{pattern(v)}u" for v in table]
     values = ",\n                ".join(", ".join(words[i : i + 7]) for i in range(0, len(words), 7))
-    return f"template <class V>\nRO_OP V {name}(V x) {{\n  return horner(x, {values});\n}}\n"
+    return f"template <class V>\nRO_OP V {name}(V x) {{\n  return {scheme}(x, {values});\n}}\n"
 
 
 def constants(what: str, **values: object) -> str:
@@ -190,7 +190,8 @@ def exponential(base_two: bool) -> str:
 
     table, worst = polish(descending(c), range(7 - len(fixed)), cost)
     if base_two:
-        return polynomial("poly_exp2", "2^x, |x| <= 1/2", table, error, worst)
+        text = polynomial("poly_exp2", "2^x, |x| <= 1/2", table, error, worst)
+        return text + horner_text("poly_exp2_pairs", table, "pairs")
     text = polynomial("poly_exp", "e^x, |x| <= ln(2)/2", table, error, worst)
     text += "// (e^x - 1) / x: the same without the last coefficient.\n"
     return text + horner_text("poly_exp_rest", table[:-1])
@@ -272,22 +273,24 @@ def erf_tail() -> str:
 
 
 def normal_exponent() -> str:
-    """log2(Phi(-a)) = a h(a) - 1 for 0 <= a <= 14.4; Phi is the normal distribution.
+    """log2(Phi(y)) = y h(y) - 1 for -14.4 <= y <= 0; Phi is the normal distribution.
 
-    The weight is Phi(-a) itself, an error of the exponent costs that much of Phi; where Phi is below 1e-6 it is 1e-6.
+    The weight is Phi(y) itself, an error of the exponent costs that much of Phi; where Phi is below 1e-6 it is 1e-6.
     """
-    xs = grid(0.0, 14.4, 1000)[1:]
-    g = evaluate(lambda a: mp.log(mp.erfc(a / mp.sqrt(2)) / 2, 2), xs)  # type: ignore[operator]
-    weight = np.maximum(np.exp2(g.astype(np.float64)), 1e-6) * xs * math.log(2)
-    c, error = fit(range(11), range(11), {}, (g + 1) / xs, weight, xs)
-    x = np.linspace(0.0, 5.5, 40001).astype(np.float32)[1:]
-    truth = np.array([math.erfc(float(v) * math.sqrt(0.5)) / 2 for v in x])
+    n, low = 11, 1e-6
+    xs = -grid(0.0, 14.4, 1000)[:0:-1]
+    g = evaluate(lambda y: mp.log(mp.erfc(-y / mp.sqrt(2)) / 2, 2), xs)  # type: ignore[operator]
+    weight = np.maximum(np.exp2(g.astype(np.float64)), low) * -xs * math.log(2)
+    c, error = fit(range(n), range(n), {}, (g + 1) / xs, weight, xs)
+    x = -np.linspace(0.0, 5.5, 40001).astype(np.float32)[1:]
+    truth = np.array([math.erfc(-float(v) * math.sqrt(0.5)) / 2 for v in x])
 
     def cost(t: list[np.float32]) -> float:
         return float(np.max(np.abs(np.exp2(horner(t, x).astype(np.float64) * x - 1) - truth)) * 2.0**24)
 
-    table, worst = polish(descending(c), range(11), cost)
-    return polynomial("poly_normal_exponent", "(log2(Phi(-x)) + 1) / x, 0 <= x <= 14.4", table, error, worst)
+    table, worst = polish(descending(c), range(n), cost)
+    text = polynomial("poly_normal_exponent", "(log2(Phi(x)) + 1) / x, -14.4 <= x <= 0", table, error, worst)
+    return text.replace("horner(", "pairs(")
 
 
 def normal_slope() -> str:

@@ -60,7 +60,10 @@ _FUSED = {
 
 
 # The operators whose bits have changed since version 1.
-_VERSIONS = dict.fromkeys(("sigmoid", "silu", "silu_grad", "gelu_erf", "gelu_erf_grad", "gelu_tanh"), 2)
+_VERSIONS = {
+    **dict.fromkeys(("sigmoid", "silu", "silu_grad", "gelu_erf_grad", "gelu_tanh"), 2),
+    "gelu_erf": 3,
+}
 
 
 def _rows(rule: Rule, **by_name: Callable[..., Array]) -> list[Operator]:
