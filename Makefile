@@ -53,7 +53,7 @@ contracts: setup-node
 vectors: setup-dev
 	$(BIN)/python scripts/build_vectors.py
 	$(BIN)/python scripts/build_program_vectors.py
-	$(BIN)/python tests/repops/kernel_vectors.py
+	$(BIN)/python tests/repops/golden.py
 	$(BIN)/python scripts/build_function_listings.py
 
 clean:

@@ -1,0 +1,165 @@
+"""Builds csrc with several compilers and for ARM, and runs the golden cases in each build (docs/reproducibility.md).
+
+    python scripts/check_builds.py [BUILD ...] [--jobs N] [--list]
+
+Without a name all builds. Needs the Debian packages of PACKAGES and an installed extension (the case file is written by
+tests/repops/golden.py). Exit code 0: all builds give the golden hashes, the sanitizers have nothing to say, and each
+negative control, a build with a forbidden option, gives other hashes; 1: not so; 2: a tool is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+WHERE = ROOT / "build" / "golden"
+CASES = WHERE / "cases.bin"
+PACKAGES = "clang-16 libomp-16-dev g++-aarch64-linux-gnu qemu-user"
+STATES = "none,flush,up,down,zero"
+
+
+@dataclass(frozen=True)
+class Build:
+    """One build and how it is run. flags: for kernels and hashing, after all others; all_flags: for the program too."""
+
+    what: str
+    compiler: str
+    runs: Sequence[Sequence[str]]
+    flags: str = ""
+    all_flags: str = ""
+    cmake: Sequence[str] = ()
+    emulator: Sequence[str] = ()
+    control: bool = False  # must give other hashes
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+X86_RUNS = (
+    ("--threads", "1,2,3"),
+    ("--threads", "2", "--state", "flush,up,down,zero,trap", "--offset", "1"),
+)
+CONTROL_RUNS = (("--isa", "avx2,scalar"),)
+ARM = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64")
+QEMU = ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")
+
+BUILDS = {
+    "gcc": Build("x86-64, the compiler of the extension", "g++", X86_RUNS),
+    "clang": Build("x86-64, another compiler", "clang++-16", X86_RUNS),
+    "neon": Build(
+        "64-bit ARM under qemu",
+        "aarch64-linux-gnu-g++",
+        (("--threads", "1,2"), ("--threads", "2", "--isa", "neon", "--state", "flush,up,down,zero", "--offset", "1")),
+        cmake=ARM,
+        emulator=QEMU,
+    ),
+    "sanitizers": Build(
+        "AddressSanitizer and UBSan",
+        "g++",
+        (("--threads", "2"), ("--threads", "1", "--offset", "1")),
+        flags="-O1",
+        all_flags="-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g1",
+    ),
+    "ofast": Build("control: -Ofast", "g++", CONTROL_RUNS, flags="-Ofast", control=True),
+    "contract": Build(
+        "control: a*b + c contracted to one FMA", "g++", CONTROL_RUNS, flags="-ffp-contract=fast -mfma", control=True
+    ),
+}
+
+
+class Missing(Exception):
+    """A tool that the builds need is not there."""
+
+
+def find_tools(builds: Sequence[Build]) -> None:
+    """Raises Missing."""
+    tools = {"cmake", *(b.compiler for b in builds), *(b.emulator[0] for b in builds if b.emulator)}
+    missing = sorted(tool for tool in tools if shutil.which(tool) is None)
+    if missing:
+        raise Missing(f"{', '.join(missing)} not found. On Debian, as root: apt-get install {PACKAGES}")
+
+
+def make(name: str, build: Build, jobs: int) -> Path:
+    """Builds; returns the program. Raises CalledProcessError."""
+    directory = WHERE / name
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    launcher = ["-DCMAKE_CXX_COMPILER_LAUNCHER=ccache"] if shutil.which("ccache") else []
+    options = [
+        "-DVERDE_PYTHON=OFF", "-DVERDE_TOOLS=ON", f"-DCMAKE_CXX_COMPILER={build.compiler}",
+        f"-DVERDE_CORE_FLAGS={build.flags}", f"-DCMAKE_CXX_FLAGS={build.all_flags} -Werror", *build.cmake,
+    ]  # fmt: skip
+    quiet(["cmake", "-S", str(ROOT), "-B", str(directory), *generator, *launcher, *options])
+    quiet(["cmake", "--build", str(directory), "--target", "ro_golden", "-j", str(jobs)])
+    return directory / "ro_golden"
+
+
+def quiet(command: Sequence[str]) -> None:
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    if done.returncode != 0:
+        print(done.stdout)
+        raise subprocess.CalledProcessError(done.returncode, command)
+
+
+def check(name: str, build: Build, program: Path) -> bool:
+    """Runs the cases; prints what was found."""
+    environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **build.environment}
+    for arguments in build.runs:
+        begin = time.monotonic()
+        command = [*build.emulator, str(program), str(CASES), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        took = f"{time.monotonic() - begin:.1f} s"
+        differing = list(dict.fromkeys(re.findall(r"^DIFFERS (.*?): [0-9a-f]{32}, not", done.stdout, re.MULTILINE)))
+        good = (done.returncode == 1 and bool(differing)) if build.control else done.returncode == 0
+        print(f"  {'ok' if good else 'FAILED'}  {' '.join(arguments)}  {took}: {lines[-1] if lines else 'no output'}")
+        if build.control and good:
+            operators = list(dict.fromkeys(d if d.startswith(("training", "group")) else d.split("(")[0].split(" ")[0]
+                                           for d in differing))  # fmt: skip
+            print(f"      as it must: {', '.join(operators[:12])}{' ...' if len(operators) > 12 else ''}")
+        if not good:
+            print("\n".join("      " + line for line in lines[-40:]))
+            return False
+    return True
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("builds", nargs="*", metavar="BUILD", help=f"of {', '.join(BUILDS)}; default all")
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    arguments = parser.parse_args()
+    unknown = sorted(set(arguments.builds) - set(BUILDS))
+    if unknown:
+        parser.error(f"no build {', '.join(unknown)}; there are {', '.join(BUILDS)}")
+    chosen = {name: build for name, build in BUILDS.items() if not arguments.builds or name in arguments.builds}
+    try:
+        find_tools(list(chosen.values()))
+    except Missing as error:
+        print(f"check_builds: {error}", file=sys.stderr)
+        return 2
+    subprocess.run([sys.executable, str(ROOT / "tests/repops/golden.py"), "--cases", str(CASES)], check=True)
+    failed = []
+    for name, build in chosen.items():
+        begin = time.monotonic()
+        print(f"{name}: {build.what} ({build.compiler})", flush=True)
+        try:
+            program = make(name, build, arguments.jobs)
+            print(f"  built in {time.monotonic() - begin:.1f} s", flush=True)
+            good = check(name, build, program)
+        except subprocess.CalledProcessError as error:
+            print(f"  FAILED: {error}")
+            good = False
+        if not good:
+            failed.append(name)
+    print(f"failed: {', '.join(failed)}" if failed else f"{len(chosen)} builds as they must be")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
