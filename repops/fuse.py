@@ -1,13 +1,14 @@
 """Finds the groups of nodes that one fused kernel computes at once, with the nodes' own bits.
 
-A group is found from its last operator (`Operator.fused` in the table). Its inside is never stored, so nobody outside
-may read it; its call stands where its last node stood, so nobody may read an output before that.
+A group is found from one of its operators, mostly the last (`Operator.fused` in the table). Its inside is never stored,
+so nobody outside may read it; its call stands where its last node stood, so nobody may read an output before that.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from repops.dtypes import DType
 from repops.graph.ir import Input, Node, Program, Ref, RefKind, element_count
@@ -80,6 +81,12 @@ class Graph:
         if item.ref.kind is RefKind.NODE and self.program.nodes[item.ref.index].op == op:
             return item.ref.index, self.program.nodes[item.ref.index]
         return None
+
+    def only_reader(self, index: int, op: str, besides: Iterable[int] = ()) -> int | None:
+        """The one node that reads a node, if it is of this operator; not counting some."""
+        readers = self.readers(index) - set(besides)
+        reader = readers.pop() if len(readers) == 1 else len(self.program.nodes)
+        return reader if reader < len(self.program.nodes) and self.program.nodes[reader].op == op else None
 
     def operands(self, item: Input, op: str, *ops: str) -> tuple[int, tuple[Input, ...]] | None:
         """The node that an input refers to and its inputs, if it is of this operator and they of the others, "" any."""
@@ -225,6 +232,45 @@ def _attention_backward(graph: Graph, index: int) -> Group | None:
     return Group("attention_backward", group, inputs, (dq[0], index, dv[0]), dk.params, dk.literals)
 
 
+def _cross_entropy_backward(graph: Graph, index: int) -> Group | None:
+    """sub(hot * scale, exp(x) * sum(hot * scale)), where hot is zero but for one value in each row -> dx.
+
+    Found from its first operator, the scatter that makes `hot`.
+    """
+    nodes = graph.program.nodes
+    scatter = nodes[index]
+    rows = scatter.shape[0] if scatter.shape else 0
+    zeros, one = graph.node(scatter.inputs[0], "fill"), (rows, 1)
+    fits = len(scatter.shape) == 2 and scatter.dtype is DType.F32 and scatter.params == (1,)
+    if zeros is None or zeros[1].literals != (0,) or not fits or scatter.inputs[1].shape != one:
+        return None
+    hot = graph.only_reader(index, "mul")
+    sums = [i for i in graph.readers(hot) if i < len(nodes) and nodes[i].op == "sum"] if hot is not None else []
+    dx = graph.only_reader(hot, "sub", sums) if hot is not None else None
+    scaled = graph.operands(nodes[dx].inputs[1], "mul", "exp", "sum") if dx is not None else None
+    exp = graph.operands(scaled[1][0], "exp", "") if scaled else None
+    if hot is None or dx is None or scaled is None or exp is None:
+        return None
+    # The links of the sum: from zero to the row's end, each with the one before as its carry.
+    ends = [0] + [nodes[i].params[-1] for i in sorted(sums)]
+    if any(nodes[i].params != (1, 1, a, b) for i, (a, b) in zip(sorted(sums), pairwise(ends), strict=True)):
+        return None
+    carries = [nodes[i].inputs[1].ref == Ref.node(before) for before, i in pairwise(sorted(sums))]
+    inputs = (exp[1][0], scatter.inputs[1], nodes[hot].inputs[1])
+    read = (nodes[hot].inputs[0], nodes[dx].inputs[0], scaled[1][0], *(nodes[i].inputs[0] for i in sums))
+    same = all(x.shape == scatter.shape for x in (*read, inputs[0])) and inputs[0].dtype is DType.F32
+    ends_right = ends[-1] == scatter.shape[1] and scaled[1][1].ref == Ref.node(max(sums))
+    reads_right = nodes[hot].inputs[0].ref == Ref.node(index) and nodes[dx].inputs[0].ref == Ref.node(hot)
+    small = inputs[2].shape == scaled[1][1].shape == one and inputs[2].dtype is DType.F32
+    if not (all(carries) and same and ends_right and reads_right and small):
+        return None
+    inside = {index, hot, dx, scaled[0], exp[0], *sums}
+    if graph.readers(zeros[0]) == {index}:
+        inside.add(zeros[0])
+    over = {dx: frozenset({inputs[0].ref})}
+    return Group("cross_entropy_backward", frozenset(inside), inputs, (dx,), (), scatter.literals, over)
+
+
 def _adamw(graph: Graph, index: int) -> Group | None:
     """m = m * beta1 + g * (1 - beta1), v = v * beta2 + (g * g) * (1 - beta2),
     p * decay - step_size * (m / (sqrt(v) / bias2_sqrt + eps)) -> p, m, v."""
@@ -272,4 +318,5 @@ _MATCHERS: dict[str, Callable[[Graph, int], Group | None]] = {
     "attention_forward": _attention_forward,
     "attention_backward": _attention_backward,
     "adamw": _adamw,
+    "cross_entropy_backward": _cross_entropy_backward,
 }

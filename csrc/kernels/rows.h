@@ -126,5 +126,29 @@ RO_FUSED(log_softmax_forward) {
   });
 }
 
+// scatter of a value into zeros, mul, sum (all its links), exp, mul, sub: sub(value or 0 times scale, exp(x) times the row's sum of those).
+// Inputs x (log_softmax), index, scale (one value per row each); literal: the value. Output: dx, which may lie exactly on x.
+// The row's sum needs no pass: all terms but one are +-0, or, if the scale is not finite, NaN.
+RO_FUSED(cross_entropy_backward) {
+  const int64_t n = call.out.shape[call.out.rank - 1], rows = n ? element_count(call.out) / n : 0;
+  const float value = literal_f32(call, 0);
+  for_rows(rows, n, call.threads, [&](int64_t row) {
+    const char* const x[1] = {(const char*)call.in[0].data + 4 * row * n};
+    char* out = (char*)call.out.data + 4 * row * n;
+    const int64_t target = load_i64(call.in[1].data, row);
+    const float scale = load_f32(call.in[2].data, row), rest = mul_rn(0.0f, scale), hit = mul_rn(value, scale);
+    const bool inside = target >= 0 && target < n;
+    float sum = 0.0f;
+    if (inside) sum = add_rn(sum, hit);
+    if (n > 1 || !inside) sum = add_rn(sum, rest);
+    const float at_target = inside ? load_f32(x[0], target) : 0.0f;
+    const F s = F::set(sum), r = F::set(rest);
+    map_row<1>(x, out, n, [&](const F* v) { return sub(r, mul(f_exp(v[0]), s)); });
+    if (!inside) return;
+    const F corrected = canonical(sub(F::set(hit), mul(f_exp(F::set(at_target)), s)));
+    corrected.store(out + 4 * target, 1);
+  });
+}
+
 }  // namespace RO_ISA
 }  // namespace ro

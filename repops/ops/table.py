@@ -29,7 +29,7 @@ class Operator:
 
     rule: raises RuleViolation for a node that does not fit. twin: the same mathematics in float64. in_place: the output
     may take the memory of an input of the same dtype and element count, because an element depends on the elements of
-    the same index only. fused: the fused kernel of the groups that end in this operator (`repops.fuse`), "" if there is
+    the same index only. fused: the fused kernel of the groups found from this operator (`repops.fuse`), "" if there is
     none. vm_height: height of the tree over the RepVM states of one element.
     """
 
@@ -47,7 +47,7 @@ class Operator:
         return keccak(text=f"RO-1/{self.name}/{self.version}")
 
 
-# The last operator of each group that a fused kernel computes.
+# The operator from which each group that a fused kernel computes is found; mostly the last.
 _FUSED = {
     "softmax": "softmax_forward",
     "log_softmax": "log_softmax_forward",
@@ -56,6 +56,7 @@ _FUSED = {
     "attention_out": "attention_forward",
     "attention_dk": "attention_backward",
     "sub": "adamw",
+    "scatter": "cross_entropy_backward",
 }
 
 
@@ -193,7 +194,7 @@ _ROWS: list[Operator] = [
     Operator("slice_grad", rules.slice_grad, twins.slice_grad),
     Operator("cat", rules.cat, twins.cat),
     Operator("gather", rules.gather, twins.gather),
-    Operator("scatter", rules.scatter, twins.scatter),
+    Operator("scatter", rules.scatter, twins.scatter, fused=_FUSED["scatter"]),
     Operator("embedding", rules.embedding, twins.embedding),
     Operator("embedding_grad", rules.embedding_grad, twins.embedding_grad),
     Operator("iota", rules.iota, twins.iota),

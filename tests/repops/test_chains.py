@@ -19,7 +19,7 @@ from repops.chains import find_chains
 from repops.dtypes import DType
 from repops.execute import fused_kernels
 from repops.graph.ir import BatchTensor, Input, Node, Program, Ref, Shape, Slot, element_count
-from repops.ops.rules import broadcast
+from repops.ops.rules import broadcast, fold_ranges
 from repops.plan import Compiler
 
 VECTOR_ISAS = [isa for isa in _kernels.isas() if isa != "scalar"]
@@ -168,6 +168,45 @@ def test_an_optimizer_that_shares_a_node_is_still_right(isa: str) -> None:
     batch = {b.name: np.asarray(np.abs(filled(b.dtype, b.shape, rng))) for b in seen.batch}
     expected = bits(repops.Executor(seen, isa="scalar").run(state, batch))
     assert bits(repops.Executor(seen, 2, isa).run(state, batch, donate=True)) == expected
+
+
+def cross_entropy_program(rows: int, classes: int, value: int) -> Program:
+    """The gradient of log_softmax and a one-hot gather, as it is captured."""
+    full, one = (rows, classes), (rows, 1)
+    x, index, scale = Ref.batch(0), Input(Ref.batch(1), I64, one), read(Ref.batch(2), *one)
+    nodes = [
+        Node("fill", (), (0,), (), F32, full),
+        Node("scatter", (1,), (value,), (read(Ref.node(0), *full), index), F32, full),
+        Node("mul", (), (), (read(Ref.node(1), *full), scale), F32, full),
+    ]
+    for start, stop in fold_ranges(classes):
+        carry = (read(Ref.node(len(nodes) - 1), *one),) if start else ()
+        nodes.append(Node("sum", (1, 1, start, stop), (), (read(Ref.node(2), *full), *carry), F32, one))
+    total = read(Ref.node(len(nodes) - 1), *one)
+    nodes.append(Node("exp", (), (), (read(x, *full),), F32, full))
+    nodes.append(Node("mul", (), (), (read(Ref.node(len(nodes) - 1), *full), total), F32, full))
+    nodes.append(Node("sub", (), (), (read(Ref.node(2), *full), read(Ref.node(len(nodes) - 1), *full)), F32, full))
+    batch = (BatchTensor("x", F32, full), BatchTensor("index", I64, one), BatchTensor("scale", F32, one))
+    return Program((Slot("dx", F32, full, Ref.node(len(nodes) - 1)),), batch, (), tuple(nodes)).check()
+
+
+@pytest.mark.parametrize(("classes", "value"), product((1, 5, 16, 100, 40_000), (0xBF800000, 0, 0x7F800000)))
+def test_the_gradient_of_a_cross_entropy_is_one_call(classes: int, value: int) -> None:
+    scales = np.array([0.25, -2, 0, -0.0, 1e-42, 3e38, np.inf, -np.inf, np.nan], np.float32)
+    targets = np.array([0, classes - 1, classes, -1, 2**40, -(2**63)])
+    rows = len(scales) * len(targets)
+    rng = np.random.default_rng(classes)
+    batch = {
+        "x": filled(F32, (rows, classes), rng),
+        "index": np.tile(targets, len(scales))[:, None],
+        "scale": np.repeat(scales, len(targets))[:, None],
+    }
+    program = cross_entropy_program(rows, classes, value)
+    state = {"dx": np.zeros((rows, classes), np.float32)}
+    expected = bits(repops.Executor(program, fuse=False).run(state, batch))
+    for isa, threads in product(VECTOR_ISAS, (1, 3)):
+        assert [call[0] for call in Compiler(program, fused_kernels(isa)).calls] == ["cross_entropy_backward"]
+        assert bits(repops.Executor(program, threads, isa).run(state, batch)) == expected
 
 
 def chain_of(nodes: list[Node], *updates: int) -> list[tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
@@ -79,6 +80,21 @@ def test_many_donated_steps_equal_many_plain_ones() -> None:
         plain = executor.run(plain, batch)
         donated = executor.run(donated, batch, donate=True)
     assert bits(plain) == bits(donated)
+
+
+def test_a_profile_names_every_call_of_a_run_and_its_time() -> None:
+    program, _, tensors, batch_tensors = captured("transformer-adamw")
+    state, batch = arrays(tensors), arrays(batch_tensors)
+    executor = repops.Executor(program)
+    expected, own = bits(executor.run(state, batch)), arrays(tensors)
+    times = executor.profile(own, batch, donate=True)
+    assert bits(own) == expected, "a profile runs the step"
+    calls = Compiler(program, fused_kernels(None)).calls
+    assert [t.op for t in times] == [call[0] for call in calls]
+    assert [t.outputs for t in times] == [tuple(tuple(o[3]) for o in call[4]) for call in calls]
+    start = time.perf_counter()
+    total = sum(t.seconds for t in executor.profile(state, batch))
+    assert 0 < total < time.perf_counter() - start and min(t.seconds for t in times) >= 0
 
 
 @pytest.mark.parametrize("model", MODELS)
