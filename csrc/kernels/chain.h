@@ -24,6 +24,7 @@ struct ChainNode {
   const uint64_t* literals;
   int inputs;
   uint8_t in[kMaxInputs];
+  int32_t item[kMaxInputs];  // bytes of an element of each: a register may hold one dtype, later another
   uint8_t out;
 };
 
@@ -49,6 +50,7 @@ struct Chain {
       for (int k = 0; k < made.inputs; ++k) {
         made.in[k] = (uint8_t)*p++;
         from[k] = dtype[made.in[k]];
+        made.item[k] = (int32_t)item_size(from[k]);
       }
       made.span = TypedSpan(find, made.inputs, from, to);
       costly |= made.span.costly();
@@ -69,7 +71,7 @@ RO_FUSED_ANY(chain) {
     char* const blocks = (char*)scratch(7, (size_t)(chain.registers - kept + 1) * kChainBlock * 8);
     char* at[kMaxRegisters];
     int64_t inc[kMaxRegisters];
-    for (int r = first; r < chain.registers; ++r) inc[r] = item_size(chain.dtype[r]);
+    for (int r = first; r < kept; ++r) inc[r] = item_size(chain.dtype[r]);
     for (int r = kept; r < chain.registers; ++r) at[r] = blocks + (r - kept) * kChainBlock * 8;
     run_range(nest, begin, end, [&](const char* const* p, const int64_t* step, int64_t i, int64_t count) {
       for (int r = 0; r < first; ++r) inc[r] = step[r];
@@ -86,7 +88,7 @@ RO_FUSED_ANY(chain) {
           int64_t advance[kMaxInputs];
           for (int j = 0; j < node.inputs; ++j) {
             from[j] = at[node.in[j]];
-            advance[j] = inc[node.in[j]];
+            advance[j] = node.in[j] < first ? inc[node.in[j]] : node.item[j];
           }
           node.span.run(node.literals, from, advance, at[node.out], m);
         }

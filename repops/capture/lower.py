@@ -227,10 +227,10 @@ class _Lowering:
         x = self.b.pointwise("abs", self._float(x))
         return self.b.pointwise("eq", x, self.b.scalar(float("inf"), F32), dtype=BOOL)
 
-    def logical(self, op: str, *values: Value) -> Value:
+    def logical(self, op: str, *values: Value | bool) -> Value:
         return self.b.pointwise(op, *[self.operand(v, BOOL) for v in values], dtype=BOOL)
 
-    def bitwise(self, op: str, *values: Value) -> Value:
+    def bitwise(self, op: str, *values: Value | bool) -> Value:
         if self.dtype is not BOOL:
             raise Unsupported("of integers")
         return self.logical(op, *values)
@@ -374,6 +374,18 @@ class _Lowering:
 
     def expand(self, x: Value, *_: object, **__: object) -> Value:
         return self.b.expand(x, self.shape)
+
+    def repeat(self, x: Value, repeats: Sequence[int]) -> Value:
+        shape = (*[1] * (len(repeats) - len(x.shape)), *x.shape)
+        apart = self.b.view(x, tuple(d for n in shape for d in (1, n)))
+        apart = self.b.expand(apart, tuple(d for pair in zip(repeats, shape, strict=True) for d in pair))
+        return self.b.view(apart, self.shape)
+
+    def flip(self, x: Value, dims: Sequence[int]) -> Value:
+        for dim in dims:
+            dim %= len(x.shape)
+            x = self.index(x, [None] * dim + [self.b.iota(x.shape[dim], x.shape[dim] - 1, -1)])
+        return x
 
     def permute(self, x: Value, dims: Sequence[int]) -> Value:
         return self.b.permute(x, [d % len(x.shape) for d in dims])
@@ -639,9 +651,21 @@ class _Lowering:
         return self.b.view(self.b.pointwise("sqrt", total), self.shape)
 
     def argmax(self, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
-        """The first place of the maximum or of a NaN, as n - 1 - amax(n - 1 - place), exact in f32 below 2^24."""
         x = self._float(x) if dim is not None else self.b.view(self._float(x), (x.count,))
-        dim = (dim or 0) % max(1, len(x.shape))
+        return self.b.view(self._argmax(x, dim or 0)[1], self.shape)
+
+    def max_dim(self, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, Value]:
+        shape = tuple(int(d) for d in self.node.meta["val"][0].shape)
+        values, places = self._argmax(self._float(x), dim)
+        return self.b.view(values, shape), self.b.view(places, shape)
+
+    def min_dim(self, x: Value, dim: int, keepdim: bool = False) -> tuple[Value, Value]:
+        values, places = self.max_dim(self.b.pointwise("neg", self._float(x)), dim)
+        return self.b.pointwise("neg", values), places
+
+    def _argmax(self, x: Value, dim: int) -> tuple[Value, Value]:
+        """Maxima along an axis and the first place of each, or of a NaN: n - 1 - amax(n - 1 - place), exact in f32."""
+        dim %= max(1, len(x.shape))
         n = x.shape[dim] if x.shape else 1
         if n >= 2**24 or not x.shape:
             raise Unsupported(f"of {n} elements, rank {len(x.shape)}")
@@ -652,7 +676,10 @@ class _Lowering:
         best = self.b.pointwise("logical_or", best, self.isnan(x))
         places = self.b.pointwise("where", best, places, self.b.scalar(-1.0, F32))
         place = self.b.pointwise("sub", self.b.scalar(n - 1.0, F32), self.b.reduce("amax", places, [dim]))
-        return self.b.view(self.b.cast(place, I64), self.shape)
+        return m, self.b.cast(place, I64)
+
+    def argmin(self, x: Value, dim: int | None = None, keepdim: bool = False) -> Value:
+        return self.argmax(self.b.pointwise("neg", self._float(x)), dim, keepdim)
 
     def any(self, x: Value, dims: int | Sequence[int] | None = None, keepdim: bool = False) -> Value:
         count = self.b.reduce("sum", self.b.cast(x, BOOL), _axes(x, dims))
@@ -827,7 +854,11 @@ _RULES: dict[str, Rule] = {
     "aten.isnan.default": _L.isnan,
     "aten.isinf.default": _L.isinf,
     **{f"aten.logical_{n}.default": _with(f"logical_{n}", _L.logical) for n in ("and", "or", "xor", "not")},
-    **{f"aten.bitwise_{n}.Tensor": _with(f"logical_{n}", _L.bitwise) for n in ("and", "or", "xor")},
+    **{
+        f"aten.bitwise_{n}.{o}": _with(f"logical_{n}", _L.bitwise)
+        for n in ("and", "or", "xor")
+        for o in ("Tensor", "Scalar")
+    },
     "aten.bitwise_not.default": _with("logical_not", _L.bitwise),
     "aten.where.self": _L.where,
     **{f"aten.clamp.{o}": _L.clamp for o in ("default", "Tensor")},
@@ -889,6 +920,8 @@ _RULES: dict[str, Rule] = {
     },
     **{f"aten.{n}.default": _L.expand for n in ("expand", "expand_copy")},
     **{f"aten.{n}.default": _L.permute for n in ("permute", "permute_copy")},
+    "aten.repeat.default": _L.repeat,
+    "aten.flip.default": _L.flip,
     "aten.transpose.int": _L.transpose,
     "aten.t.default": _L.t,
     "aten.slice.Tensor": _L.slice,
@@ -921,7 +954,10 @@ _RULES: dict[str, Rule] = {
     "aten.amin.default": _L.amin,
     "aten.max.default": _L.amax,
     "aten.min.default": _L.amin,
+    "aten.max.dim": _L.max_dim,
+    "aten.min.dim": _L.min_dim,
     "aten.argmax.default": _L.argmax,
+    "aten.argmin.default": _L.argmin,
     "aten.linalg_vector_norm.default": _L.vector_norm,
     **{f"aten.any.{o}": _L.any for o in ("default", "dim", "dims")},
     "aten.mm.default": _L.mm,

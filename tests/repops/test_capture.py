@@ -117,6 +117,9 @@ CASES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "extrema": lambda x, i, c: (
         x + x.amax(1, keepdim=True) - x.amin((0, 2), keepdim=True) + c.any(2, keepdim=True) + c.all()
     ),
+    "extrema with places": lambda x, i, c: x + x.max(1, keepdim=True)[0] * 2 - x.min(2, keepdim=True).values,
+    "repeats": lambda x, i, c: x + x[:, :1, :2].repeat(1, 3, 2) + x[0, 0].repeat(2, 3, 1) + x.flip(1, -1) * 3,
+    "bits of bools": lambda x, i, c: torch.where((c & True) | ((c ^ True) & (x > 0)), x, 2 * x),
     "softmax": lambda x, i, c: x.softmax(1) + x.log_softmax(-1) + x.softmax(0),
     "layer norm": lambda x, i, c: (
         F.layer_norm(x, (3, 4)) + F.layer_norm(x, (4,), x[0, 0]) + F.layer_norm(x, (4,), None, x[1, 1])
@@ -177,6 +180,9 @@ CASES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
         x.argmax(1, keepdim=True)
         + x.relu().argmax(-1, keepdim=True) * 3
         + x.argmax()
+        - x.argmin(2, keepdim=True)
+        + x.max(1, keepdim=True)[1]
+        + x.min(0)[1]
         + torch.where(c, x, torch.nan).argmax(0)
         + x.max()
         - x.min()
@@ -239,6 +245,8 @@ def test_lowering(case: str) -> None:
     program = capture(step, state, batch, check=False)
     assert program.slots[0].update == Ref.state(0), "an unchanged slot is itself"
     got = repops.Executor(program).run(state, batch)["out"]
+    one_by_one = repops.Executor(program, fuse=False).run(state, batch)["out"]
+    assert got.tobytes() == one_by_one.tobytes(), "fused and unfused"
     expected = step(state, batch)["out"].numpy()
     if expected.dtype == np.float32:
         np.testing.assert_allclose(got, expected, rtol=2e-5, atol=2e-6)
