@@ -70,6 +70,7 @@ const std::vector<const Lanes*>& available() {
     std::vector<const Lanes*> found;
     if (lanes_avx512() != nullptr && runs_avx512()) found.push_back(lanes_avx512());
     if (lanes_avx2() != nullptr && runs_avx2()) found.push_back(lanes_avx2());
+    if (lanes_neon() != nullptr) found.push_back(lanes_neon());
     found.push_back(lanes_scalar());
     return found;
   }();

@@ -10,7 +10,7 @@ constexpr int64_t kPairBytes = 2 * kHashBytes;
 constexpr int kMaxLanes = 8;
 
 struct Lanes {
-  const char* name;  // "scalar", "avx2", "avx512"
+  const char* name;  // "scalar", "avx2", "avx512", "neon"
   int width;         // messages a call hashes, at most kMaxLanes
   // in: `width` pointers (any alignment, may repeat) to kTileBytes or kPairBytes each; out: width * kHashBytes.
   void (*tiles)(const uint8_t* const* in, uint8_t* out);
@@ -21,5 +21,6 @@ struct Lanes {
 const Lanes* lanes_scalar();
 const Lanes* lanes_avx2();
 const Lanes* lanes_avx512();
+const Lanes* lanes_neon();
 
 }  // namespace ro::hash

@@ -1,5 +1,5 @@
 // The kernels for AVX-512 (F, DQ, BW, VL), 16 lanes.
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(RO_WITHOUT_AVX512)
 #if defined(RO_EMULATE_AVX512)
 #include "emulated_avx512.h"
 #endif

@@ -30,7 +30,7 @@ std::string name_of(const std::vector<PlanStep>& steps, int64_t i) {
   return "step " + std::to_string(i) + " (" + steps[i].op + ")";
 }
 
-bool overlap(const char* a, int64_t a_bytes, const char* b, int64_t b_bytes) {
+bool overlap(int64_t a, int64_t a_bytes, int64_t b, int64_t b_bytes) {
   return a_bytes > 0 && b_bytes > 0 && a < b + b_bytes && b < a + a_bytes;
 }
 
@@ -59,7 +59,7 @@ Plan::Plan(std::vector<PlanStep> steps, int64_t arena_bytes, Isa isa) : steps_(s
         if (in.place != out.place || (in.place == Place::kNewState && in.index != out.index)) continue;
         const int64_t in_offset = in.place == Place::kArena ? in.index : 0, out_offset = out.place == Place::kArena ? out.index : 0;
         const int64_t in_bytes = byte_count(in.tensor), out_bytes = byte_count(out.tensor);
-        if (!overlap((const char*)0 + in_offset, in_bytes, (const char*)0 + out_offset, out_bytes)) continue;
+        if (!overlap(in_offset, in_bytes, out_offset, out_bytes)) continue;
         if (!step.in_place || in_offset != out_offset || in_bytes != out_bytes)
           throw PlanError(name_of(steps_, i) + ": the output overlaps an input, and the step is not marked in place (or not exactly on it)");
       }

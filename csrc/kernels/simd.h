@@ -161,11 +161,15 @@ RO_OP void store_first(void* p, int n, __m256 v) {
     to += 16;
   }
   if (n & 2) {
-    _mm_storel_pi((__m64*)to, part);
+    const int64_t two = _mm_cvtsi128_si64(_mm_castps_si128(part));
+    std::memcpy(to, &two, 8);
     part = _mm_movehl_ps(part, part);
     to += 8;
   }
-  if (n & 1) _mm_store_ss((float*)to, part);
+  if (n & 1) {
+    const float one = _mm_cvtss_f32(part);
+    std::memcpy(to, &one, 4);
+  }
 }
 
 struct M {

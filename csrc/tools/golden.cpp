@@ -221,7 +221,9 @@ void run_case(const Case& c, const Options& o, Counts& counts) {
   bool same = true;
   for (ro::Isa isa : o.isas)
     for (int threads : o.threads)
-      for (const auto& [state_name, state] : o.states) {
+      for (const auto& named : o.states) {
+        const char* state_name = named.first;
+        const uint64_t state = named.second;
         const Setting setting{isa, threads, o.offset};
         const auto compare = [&](const char* how, const auto& run) {
           set_state(state, threads);

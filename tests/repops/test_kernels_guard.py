@@ -1,8 +1,14 @@
-"""The caller's floating-point state changes nothing and is given back: flush to zero, on any thread."""
+"""The caller's floating-point state changes nothing and is given back: flush to zero, rounding, traps; any thread."""
 
 from __future__ import annotations
 
+import ctypes
+import os
+import platform
+import subprocess
 from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -66,3 +72,62 @@ def test_the_reference_and_a_plan_are_guarded() -> None:
     _kernels.Plan([step], 0).run([a, b], [], [], [out], 2)
     assert np.all(out.view(np.uint32) == expected)
     assert flushes()
+
+
+HELPER = """
+#include <xmmintrin.h>
+extern "C" void set_state(unsigned state, int threads) {
+#pragma omp parallel num_threads(threads)
+  _mm_setcsr(state);
+}
+extern "C" int changed(unsigned state, int threads) {
+  int n = 0;
+#pragma omp parallel num_threads(threads) reduction(+ : n)
+  n += (_mm_getcsr() & ~0x3Fu) != state;
+  return n;
+}
+"""
+# MXCSR: flush to zero and denormals are zero; down; up; toward zero with both flushes; every exception traps.
+STATES = {"none": 0x1F80, "flush": 0x9FC0, "down": 0x3F80, "up": 0x5F80, "zero": 0xFFC0, "trap": 0x0000}
+THREADS = 4
+
+
+@pytest.fixture(scope="module")
+def helper(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
+    """Sets the state of the calling thread and of the workers of OpenMP's pool, the one that the kernels use."""
+    directory = tmp_path_factory.mktemp("helper")
+    (directory / "state.cpp").write_text(HELPER)
+    compiler = os.environ.get("CXX", "c++")
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-fopenmp", "-o", directory / "state.so", directory / "state.cpp"], check=True
+    )
+    library = ctypes.CDLL(str(directory / "state.so"))
+    maps = Path("/proc/self/maps").read_text().splitlines()
+    assert len({line.split()[-1] for line in maps if "libgomp" in line}) == 1, "the helper has a pool of its own"
+    return library
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="MXCSR; ARM's FPCR is in scripts/check_builds.py")
+@pytest.mark.parametrize("state", STATES)
+def test_a_hostile_state_in_the_caller_and_in_the_workers(state: str, helper: ctypes.CDLL) -> None:
+    isas = [*VECTOR_ISAS, "scalar"]
+    expected = [case.run("scalar") for case in cases()]
+    for case, bits in zip(cases(), expected, strict=True):
+        for isa, threads in product(isas, (1, THREADS)):
+            helper.set_state(STATES[state], THREADS)
+            try:
+                got = case.run(isa, threads)
+                changed = helper.changed(STATES[state], 1)  # workers come and go with the size of a team
+            finally:
+                helper.set_state(STATES["none"], THREADS)
+            assert got == bits, (case.op, isa, threads)
+            assert not changed, "the caller's state was not given back"
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="MXCSR")
+def test_the_helper_reaches_the_workers(helper: ctypes.CDLL) -> None:
+    try:
+        helper.set_state(STATES["up"], THREADS)
+        assert helper.changed(STATES["none"], THREADS) == THREADS
+    finally:
+        helper.set_state(STATES["none"], THREADS)
