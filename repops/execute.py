@@ -220,7 +220,8 @@ def fused_kernels(isa: str | None) -> list[str]:
 def checked_tensors(wanted: Sequence[Slot | BatchTensor], given: Tensors, what: str) -> list[Array]:
     """The arrays in the program's order. Raises TensorError unless names, dtypes and shapes are the program's."""
     names = [tensor.name for tensor in wanted]
-    missing, extra = [n for n in names if n not in given], [str(n) for n in given if n not in set(names)]
+    known = set(names)
+    missing, extra = [n for n in names if n not in given], [str(n) for n in given if n not in known]
     if missing or extra:
         faults = [f"without {', '.join(missing)}"] * bool(missing) + [f"with unknown {', '.join(extra)}"] * bool(extra)
         raise TensorError(f"{what} {' and '.join(faults)}", what, f"Give exactly: {', '.join(names)}")
