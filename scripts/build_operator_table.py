@@ -254,10 +254,11 @@ def overloads() -> list[Any]:
     found: dict[str, Any] = {}
     for name in lower._RULES:
         found[name] = _overload(name)
-    for packet in (getattr(torch.ops.aten, name) for name in dir(torch.ops.aten)):
-        for overload in packet.overloads() if hasattr(packet, "overloads") else ():
-            target = getattr(packet, overload)
-            if torch.Tag.core in target.tags and not name_of(target).startswith("aten.sym_"):
+    for known in torch._C._dispatch_get_all_op_names():
+        space, _, rest = known.partition("::")
+        if space == "aten" and not rest.startswith("sym_"):
+            target = _overload(f"aten.{rest}" if "." in rest else f"aten.{rest}.default")
+            if torch.Tag.core in target.tags:
                 found[name_of(target)] = target
     for name in MET:
         found[f"aten.{name}"] = _overload(f"aten.{name}")

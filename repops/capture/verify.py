@@ -138,12 +138,12 @@ def _lively(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]
     """The state with random positive values, of the size that one step gives them, in f32 slots that are all zero."""
     generator = torch.Generator().manual_seed(_SEED)
     zeros = [k for k, v in state.items() if v.dtype.is_floating_point and not bool(v.any())]
-    after = _run_in_float64(step, _widened(state), _widened(batch)) if zeros else {}
+    after = step(dict(state), dict(batch)) if zeros else {}
     lively = {}
     for name, value in state.items():
         lively[name] = value
         if name in zeros:
-            size = float(np.sqrt(np.mean(np.square(after[name])))) if value.numel() else 0.0
+            size = float(after[name].detach().double().square().mean().sqrt()) if value.numel() else 0.0
             scale = max(size, _SMALLEST_SCALE) if np.isfinite(size) else 1.0
             lively[name] = (0.5 + torch.rand(value.shape, generator=generator)).to(value.dtype) * scale
     return lively
