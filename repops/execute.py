@@ -6,6 +6,7 @@ Inputs are checked once, at the front; inside a program no kernel raises. All wa
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -239,8 +240,10 @@ def checked_tensors(wanted: Sequence[Slot | BatchTensor], given: Tensors, what: 
 def as_array(value: Any, where: str = "tensor") -> Array:
     """A C-contiguous numpy array over the same memory if possible. Takes numpy arrays and anything with DLPack.
 
-    Raises TensorError for anything else, and for a big-endian array.
+    A bf16 tensor of torch becomes the uint16 array of its bit patterns (numpy has no bf16). Raises TensorError for anything else, and for a big-endian array.
     """
+    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
+        value = value.view(sys.modules["torch"].uint16)
     try:
         array = np.asarray(value) if isinstance(value, (np.ndarray, np.generic)) else np.from_dlpack(value)
         array = array if array.flags.c_contiguous else np.ascontiguousarray(array)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
 from repops.callable import CallableModule
@@ -13,7 +12,7 @@ from repops.capture.lower import lower
 from repops.capture.trace import Step, trace
 from repops.capture.verify import self_check
 from repops.dtypes import DType
-from repops.errors import CaptureError
+from repops.errors import CaptureError, TensorError
 from repops.graph.ir import BatchTensor, Program, Shape
 
 __all__ = ["capture"]
@@ -37,10 +36,14 @@ def capture(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]
                 raise CaptureError(
                     f"{type(tensor).__name__} is not a tensor", f"{what} {name}", "Give dicts of tensors"
                 )
-            if tensor.dtype not in (torch.float32, torch.int64, torch.bool):
+            try:
+                DType.of(tensor.dtype)
+            except TensorError:
                 raise CaptureError(
-                    f"dtype is {tensor.dtype}", f"{what} tensor {name}", "Programs take float32, int64 and bool"
-                )
+                    f"dtype is {tensor.dtype}",
+                    f"{what} tensor {name}",
+                    "Programs take float32, bfloat16, float16, int64, int32 and bool",
+                ) from None
             tensors[name] = tensor.detach().cpu().contiguous()
     states, batches = given["state"], given["batch"]
     program = lower(

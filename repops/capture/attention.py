@@ -30,9 +30,18 @@ def _probabilities(q: Tensor, k: Tensor, causal: bool, scale: float) -> tuple[Te
 
 @torch.library.custom_op("repops::attention", mutates_args=())
 def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool, scale: float) -> Tensor:
-    """q [B, T, D], k [B, S, D], v [B, S, E] -> [B, T, E]."""
+    """q [B, T, D], k [B, S, D], v [B, S, E] -> [B, T, E]; bf16 and f16 are computed in f32 and rounded once."""
+    dtype = q.dtype
+    q, k, v = _wide(q, k, v)
     _, scores, m, total = _probabilities(q, k, causal, scale)
-    return ((scores - m).exp() @ v) / total
+    return (((scores - m).exp() @ v) / total).to(dtype)
+
+
+_LOW = (torch.bfloat16, torch.float16)
+
+
+def _wide(*tensors: Tensor) -> list[Tensor]:
+    return [x.float() if x.dtype in _LOW else x for x in tensors]
 
 
 @attention.register_fake
@@ -45,11 +54,14 @@ def attention_backward(
     grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, causal: bool, scale: float
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of q, k, v, from the gradient and the value of the output."""
+    dtype = q.dtype
+    grad, q, k, v, out = _wide(grad, q, k, v, out)
     _, scores, m, total = _probabilities(q, k, causal, scale)
     p = (scores - m).exp() / total
     delta = (grad * out).sum(2, keepdim=True)
     ds = p * (grad @ v.transpose(1, 2) - delta)
-    return (ds @ k) * scale, (ds.transpose(1, 2) @ q) * scale, p.transpose(1, 2) @ grad
+    dq, dk, dv = (ds @ k) * scale, (ds.transpose(1, 2) @ q) * scale, p.transpose(1, 2) @ grad
+    return dq.to(dtype), dk.to(dtype), dv.to(dtype)
 
 
 @attention_backward.register_fake
@@ -105,7 +117,8 @@ def _captured(
         key, value = (_repeated(x, query.shape[-3]) for x in (key, value))
     batch = torch.broadcast_shapes(*(x.shape[:-2] for x in (query, key, value)))  # type: ignore[no-untyped-call]
     query, key, value = (x.expand(*batch, *x.shape[-2:]) for x in (query, key, value))
-    if attn_mask is not None or dropout_p or {x.dtype for x in (query, key, value)} != {torch.float32}:
+    dtypes = {x.dtype for x in (query, key, value)}
+    if attn_mask is not None or dropout_p or len(dtypes) > 1 or not dtypes <= {torch.float32, *_LOW}:
         return _written_out(query, key, value, attn_mask, dropout_p, is_causal, scale)
     heads = prod(query.shape[:-2])
     q, k, v = (x.reshape(heads, *x.shape[-2:]) for x in (query, key, value))

@@ -2,6 +2,9 @@
 
 A `Value` is a strided view of a contiguous tensor. Reshapes, transposes and broadcasts only change the strides; a
 `permute`, `expand` or larger `fill` node is emitted when an operator cannot read the view itself.
+
+Floats are computed in f32 unless another dtype is asked for. What widens bf16 or f16 for an operator that reads them
+itself is left out, and so is, at the end, what rounds a result that nobody reads unrounded.
 """
 
 from __future__ import annotations
@@ -12,11 +15,13 @@ from math import prod
 
 import numpy as np
 
-from repops.dtypes import DType
+from repops.dtypes import DType, to_float64
 from repops.graph.ir import BatchTensor, Constant, Input, Node, Program, Ref, RefKind, Shape, Slot
-from repops.ops.rules import broadcast, fold_ranges
+from repops.ops.rules import RuleViolation, broadcast, fold_ranges
+from repops.ops.table import OPERATORS
 
 F32, I64, BOOL = DType.F32, DType.I64, DType.BOOL
+LOW = (DType.BF16, DType.F16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +88,11 @@ class Builder:
         return Value(ref, constant.dtype, constant.shape, plain_strides(constant.shape))
 
     def scalar(self, number: float | int | bool, dtype: DType) -> Value:
-        """A rank-0 `fill`: a Python number, rounded once to `dtype`."""
-        return self._scalar_of_pattern(pattern(number, dtype), dtype)
+        """A rank-0 `fill`: a Python number, rounded once to `dtype`, to bf16 and f16 by way of f32 as torch does."""
+        bits = pattern(number, dtype)
+        if dtype in LOW and to_float64(np.array(bits, np.uint16).view(dtype.numpy), dtype) != number:
+            return self.cast(self.scalar(number, F32), dtype)
+        return self._scalar_of_pattern(bits, dtype)
 
     def full(self, shape: Shape, number: float | int | bool, dtype: DType) -> Value:
         """A number, broadcast to a shape."""
@@ -119,8 +127,10 @@ class Builder:
         return self._emit("fill", (), dtype, shape, literals=(0,))
 
     def pointwise(self, op: str, *values: Value, dtype: DType | None = None, literals: Sequence[int] = ()) -> Value:
-        """One elementwise node over the smallest shapes; dtype: the output's, default the last input's."""
-        dtype = dtype or values[-1].dtype
+        """One elementwise node over the smallest shapes; dtype: the output's, default the last input's, f32 for floats."""
+        if op == "where" and values[1].dtype is not values[2].dtype:
+            values = (values[0], self.cast(values[1], F32), self.cast(values[2], F32))
+        dtype = dtype or (F32 if op != "where" and values[-1].dtype.is_float else values[-1].dtype)
         full = broadcast([v.shape for v in values])
         if prod(full) == 0:
             return self._empty(dtype, full)
@@ -138,15 +148,26 @@ class Builder:
         return self.expand(self.view(out, shape), full)
 
     def cast(self, value: Value, dtype: DType) -> Value:
-        """A cast, nothing if the dtype is the same already."""
-        return value if value.dtype is dtype else self.pointwise("cast", value, dtype=dtype)
+        """A cast, nothing if the dtype is the same already, or was before an exact widening."""
+        if value.dtype is dtype:
+            return value
+        source = self._narrow(value)
+        return source if source.dtype is dtype else self.pointwise("cast", source, dtype=dtype)
+
+    def _narrow(self, value: Value) -> Value:
+        """The bf16 or f16 tensor of which a value is the widening, else the value."""
+        if value.dtype is F32 and value.ref.kind is RefKind.NODE:
+            node = self._nodes[value.ref.index]
+            if node.op == "cast" and node.inputs[0].dtype in LOW:
+                return replace(value, ref=node.inputs[0].ref, dtype=node.inputs[0].dtype)
+        return value
 
     def reduce(self, op: str, value: Value, axes: Iterable[int]) -> Value:
         """`sum`, `sum_sq` or `amax` over axes, which are dropped. Over no elements: the operator's neutral element."""
         axes = sorted(set(axes))
         kept = [i for i in range(len(value.shape)) if i not in axes]
         shape = tuple(value.shape[i] for i in kept)
-        out_dtype = F32 if value.dtype is F32 else I64
+        out_dtype = F32 if value.dtype.is_float else I64
         if value.count == 0:
             number = float("-inf") if op == "amax" else 0
             return self.full(shape, number, out_dtype) if prod(shape) else self._empty(out_dtype, shape)
@@ -177,7 +198,7 @@ class Builder:
         shapes = [v.shape for v in values]
         common = broadcast(shapes)
         out_shape = (*common[:axis], 1, *common[axis + 1 :])
-        dtype = F32 if values[0].dtype is F32 else I64
+        dtype = F32 if values[0].dtype.is_float else I64
         inputs = [self._broadcastable(v) for v in values]
         shape, position, inputs = _drop_ones(common, axis, inputs)
         small = (*shape[:position], 1, *shape[position + 1 :])
@@ -223,14 +244,9 @@ class Builder:
     def finish(self, updates: Sequence[Value]) -> Program:
         """The checked program with these values as the slots' updates; unused nodes and constants are dropped."""
         refs = [self.plain(value).ref for value in updates]
-        needed: set[Ref] = set()
-        stack = list(refs)
-        while stack:
-            ref = stack.pop()
-            if ref not in needed:
-                needed.add(ref)
-                if ref.kind is RefKind.NODE:
-                    stack += [i.ref for i in self._nodes[ref.index].inputs]
+        rounded = self._round_at_once(refs, self._needed(refs))
+        refs = [rounded.get(ref, ref) for ref in refs]
+        needed = self._needed(refs)
         nodes = [i for i in range(len(self._nodes)) if Ref.node(i) in needed]
         constants = [i for i in range(len(self._constants)) if Ref.constant(i) in needed]
         moved = {Ref.node(old): Ref.node(new) for new, old in enumerate(nodes)}
@@ -250,6 +266,42 @@ class Builder:
             ),
         ).check()
 
+    def _needed(self, refs: Sequence[Ref]) -> set[Ref]:
+        """The refs and all that they are computed from."""
+        needed: set[Ref] = set()
+        stack = list(refs)
+        while stack:
+            ref = stack.pop()
+            if ref not in needed:
+                needed.add(ref)
+                if ref.kind is RefKind.NODE:
+                    stack += [i.ref for i in self._nodes[ref.index].inputs]
+        return needed
+
+    def _round_at_once(self, updates: Sequence[Ref], needed: set[Ref]) -> dict[Ref, Ref]:
+        """Lets nodes write bf16 or f16 themselves if all that reads their f32 is a cast to it; cast -> node."""
+        readers: dict[Ref, list[int]] = {ref: [-1] for ref in updates}
+        for i, node in enumerate(self._nodes):
+            if Ref.node(i) in needed:
+                for item in node.inputs:
+                    readers.setdefault(item.ref, []).append(i)
+        moved: dict[Ref, Ref] = {}
+        for i, node in enumerate(self._nodes):
+            if Ref.node(i) not in needed:
+                continue
+            if any(x.ref in moved for x in node.inputs):
+                inputs = tuple(replace(x, ref=moved.get(x.ref, x.ref)) for x in node.inputs)
+                node = self._nodes[i] = replace(node, inputs=inputs)
+            source = node.inputs[0].ref if node.op == "cast" and node.dtype in LOW else None
+            if source is None or source.kind is not RefKind.NODE or readers[source] != [i]:
+                continue
+            before = self._nodes[source.index]
+            after = _obedient(replace(before, dtype=node.dtype))
+            if before.dtype is F32 and before.op not in ("cast", "fill") and after is not None:
+                self._nodes[source.index] = after
+                moved[Ref.node(i)] = source
+        return moved
+
     def _emit(
         self,
         op: str,
@@ -261,6 +313,10 @@ class Builder:
     ) -> Value:
         """A node over values whose shape is the one to read; the same node again is not emitted again."""
         node = Node(op, params, literals, tuple(Input(v.ref, v.dtype, v.shape) for v in values), dtype, shape)
+        narrow = [self._narrow(v) for v in values]
+        if any(v.dtype in LOW for v in narrow):
+            inputs = tuple(Input(v.ref, v.dtype, v.shape) for v in narrow)
+            node = _obedient(replace(node, inputs=inputs)) or node
         index = self._known.setdefault(node, len(self._nodes))
         if index == len(self._nodes):
             self._nodes.append(node)
@@ -353,8 +409,21 @@ def pattern(number: float | int | bool, dtype: DType) -> int:
     if dtype is DType.BOOL:
         return int(bool(number))
     with np.errstate(over="ignore"):
-        bits = np.array(float(number), dtype=np.float64).astype(dtype.numpy)
+        single = np.array(float(number), dtype=np.float64).astype(np.float32)
+        if dtype is DType.BF16:
+            word = int(single.view(np.uint32))
+            return 0x7FC0 if np.isnan(single) else (word + 0x7FFF + (word >> 16 & 1)) >> 16
+        bits = single.astype(dtype.numpy)
     return int.from_bytes(bits.tobytes(), "little")
+
+
+def _obedient(node: Node) -> Node | None:
+    """The node, if it obeys its operator's rule."""
+    try:
+        OPERATORS[node.op].rule(node)
+    except RuleViolation:
+        return None
+    return node
 
 
 def _memory_order(value: Value) -> list[int]:

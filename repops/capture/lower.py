@@ -18,10 +18,21 @@ from torch.fx import GraphModule, Node
 from repops.capture.builder import Builder, Value, pattern
 from repops.dtypes import DType
 from repops.errors import CaptureError, TensorError, UnsupportedOperators
+from repops.execute import as_array
 from repops.graph.ir import BatchTensor, Program, Shape
 
 F32, I64, BOOL = DType.F32, DType.I64, DType.BOOL
-_DTYPES = {torch.float32: F32, torch.int64: I64, torch.bool: BOOL}
+# In which dtype a rule computes what torch has in this one; floats are rounded to their own once, at the end.
+_DTYPES = {
+    torch.float32: F32,
+    torch.bfloat16: F32,
+    torch.float16: F32,
+    torch.int64: I64,
+    torch.int32: DType.I32,
+    torch.bool: BOOL,
+}
+# Outputs that stay f32 whatever torch rounds them to.
+_STATISTICS = {"aten.native_layer_norm.default": (1, 2)}
 
 Outputs = Value | tuple[Value | None, ...]
 Rule = Callable[..., Outputs]
@@ -145,35 +156,53 @@ class _Lowering:
         """Lowers one node."""
         self.node = node
         if node.op == "get_attr":
-            array = getattr(self.graph, str(node.target)).detach().numpy()
+            tensor = getattr(self.graph, str(node.target)).detach()
             try:
-                return self._constant(array)
+                return self._constant(tensor)
             except TensorError:
-                raise Unsupported(f"a constant of dtype {array.dtype}") from None
+                raise Unsupported(f"a constant of dtype {tensor.dtype}") from None
         args: Any = torch.fx.map_arg(node.args, env.__getitem__)  # type: ignore[arg-type]
         kwargs: Any = torch.fx.map_arg(node.kwargs, env.__getitem__)  # type: ignore[arg-type]
         if node.target is operator.getitem:
             chosen: Outputs | None = args[0][args[1]]
             return chosen
-        return _RULES[_name(node)](self, *args, **kwargs)
+        return self._rounded(_RULES[_name(node)](self, *args, **kwargs))
+
+    def _rounded(self, result: Outputs) -> Outputs:
+        """Floats in the dtypes that torch gives this node's outputs."""
+        meta = self.node.meta["val"]
+        if isinstance(result, Value):
+            own = DType.of(meta.dtype)
+            return self.b.cast(result, own) if result.dtype.is_float and own.is_float else result
+        kept = _STATISTICS.get(_name(self.node), ())
+        return tuple(
+            self.b.cast(value, DType.of(m.dtype))
+            if value is not None and m is not None and value.dtype.is_float and i not in kept
+            else value
+            for i, (value, m) in enumerate(zip(result, meta, strict=False))
+        )
 
     # What this node's output must be.
 
     @property
     def dtype(self) -> DType:
+        """In which the node computes: f32 for every float."""
         return _DTYPES[self.node.meta["val"].dtype]
+
+    @property
+    def own_dtype(self) -> DType:
+        """The output's, for operators that copy bits."""
+        return DType.of(self.node.meta["val"].dtype)
 
     @property
     def shape(self) -> Shape:
         return tuple(int(d) for d in self.node.meta["val"].shape)
 
-    def _constant(self, array: np.ndarray[Any, Any]) -> Value:
-        dtype = DType.of(array.dtype)
-        if dtype not in _DTYPES.values():
-            raise TensorError("not a dtype of operators")
-        if array.ndim == 0:
-            return self.b.scalar(array.item(), dtype)
-        return self.b.constant(array)
+    def _constant(self, tensor: torch.Tensor) -> Value:
+        dtype = DType.of(tensor.dtype)
+        if tensor.ndim == 0:
+            return self.b.scalar(tensor.item(), dtype)
+        return self.b.constant(as_array(tensor))
 
     def operand(self, x: Value | float, dtype: DType) -> Value:
         """A value cast to dtype, or a Python number rounded once to it."""
@@ -236,7 +265,7 @@ class _Lowering:
         return self.logical(op, *values)
 
     def where(self, condition: Value, x: Value | float, y: Value | float) -> Value:
-        dtype = self.dtype
+        dtype = self.own_dtype
         return self.b.pointwise("where", condition, self.operand(x, dtype), self.operand(y, dtype))
 
     def clamp(self, x: Value, low: Value | float | None = None, high: Value | float | None = None) -> Value:
@@ -331,7 +360,7 @@ class _Lowering:
         return self.b.pointwise(op, dy, y)
 
     def to_copy(self, x: Value, **_: object) -> Value:
-        return self.b.cast(x, self.dtype)
+        return self.b.cast(x, self.own_dtype)
 
     def copy(self, destination: Value, source: Value, *_: object) -> Value:
         return self.b.expand(self.b.cast(source, destination.dtype), destination.shape)
@@ -339,7 +368,7 @@ class _Lowering:
     # Births
 
     def filled(self, number: float) -> Value:
-        return self.b.full(self.shape, number, self.dtype)
+        return self.b.full(self.shape, number, self.own_dtype)
 
     def full(self, size: object, number: float, **_: object) -> Value:
         return self.filled(number)
@@ -470,7 +499,7 @@ class _Lowering:
         return x
 
     def cat(self, values: Sequence[Value], dim: int = 0) -> Value:
-        parts = [self.b.cast(v, self.dtype) for v in values if v.shape != (0,)]
+        parts = [self.b.cast(v, self.own_dtype) for v in values if v.shape != (0,)]
         return self._cat(parts, dim % len(self.shape))
 
     def _cat(self, parts: Sequence[Value], dim: int) -> Value:
@@ -500,6 +529,7 @@ class _Lowering:
         if scale_grad_by_freq:
             raise Unsupported("scale_grad_by_freq")
         if padding >= 0:  # outside: embedding_grad drops it
+            index = self.b.cast(index, I64)
             is_padding = self.b.pointwise("eq", index, self.b.scalar(padding, I64), dtype=BOOL)
             index = self.b.pointwise("where", is_padding, self.b.scalar(-1, I64), index)
         n = index.count
@@ -542,8 +572,8 @@ class _Lowering:
         return self.index_put(x, [None] * (dim % max(1, len(x.shape))) + [index], source, True)
 
     def index_put(self, x: Value, indices: Sequence[Value | None], source: Value, accumulate: bool = False) -> Value:
-        if accumulate and x.dtype is not F32:
-            raise Unsupported("accumulates in another dtype than f32")
+        if accumulate and not x.dtype.is_float:
+            raise Unsupported("accumulates integers")
         index, axes = self._indexed(x, indices)
         kept = [a for a in range(len(x.shape)) if a not in axes]
         rest = tuple(x.shape[a] for a in kept)
@@ -587,8 +617,9 @@ class _Lowering:
         for axis in axes:
             index = indices[axis]
             assert index is not None
-            if index.dtype is not I64:
+            if index.dtype is BOOL:
                 raise Unsupported("by a mask: the shape depends on values")
+            index = self.b.cast(index, I64)
             negative = self.b.pointwise("lt", index, self.b.scalar(0, I64), dtype=BOOL)
             wrapped = self.b.pointwise("add", index, self.b.scalar(x.shape[axis], I64))
             index = self.b.pointwise("where", negative, wrapped, index)
@@ -686,7 +717,7 @@ class _Lowering:
         return self.b.view(self.b.pointwise("ne", count, self.b.scalar(0, I64), dtype=BOOL), self.shape)
 
     def _float(self, x: Value) -> Value:
-        if x.dtype is not F32:
+        if not x.dtype.is_float:
             raise Unsupported(f"of {x.dtype.text}")
         return x
 

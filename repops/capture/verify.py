@@ -5,7 +5,11 @@ zero Adam state an update is a sign, and a gradient that is zero up to rounding 
 
 (a) the IR with the operators' float64 twins against the eager step in float64: 1e-6 of the update, plus half an f32 ulp
     of the old value, since the program's literals are rounded to f32. Wrong mathematics, gradients included, fails.
-(b) the RepOps kernels against the eager step in f32: 1e-4 of the update, plus an f32 ulp of the old value.
+    Nothing is rounded to bf16 or f16 on either side: every float is float64, whatever dtype the step asks for, and casts
+    between floats change nothing. So the tolerance is the same for every step.
+(b) the RepOps kernels against the eager step in its own dtypes: 1e-4 of the update, plus an f32 ulp of the old value; for
+    a program with bf16 or f16 tensors 16 units of the coarsest (2^-8, 2^-11) of the update, plus one of the old value.
+    This shows that the roundings stand where torch has them; the mathematics is (a)'s matter.
 
 Both start from a state in which slots that were all zero (moments, losses) are random and positive, so that every slot
 depends on everything it should, and second moments stay valid.
@@ -22,6 +26,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from repops.capture.trace import Step
+from repops.dtypes import DType, to_float64
 from repops.errors import CaptureError
 from repops.execute import Executor
 from repops.graph.ir import Input, Program, RefKind
@@ -32,6 +37,8 @@ Array = np.ndarray[Any, Any]
 
 TWIN_TOLERANCE, TWIN_ROUNDING = 1e-6, 2.0**-24
 KERNEL_TOLERANCE, KERNEL_ROUNDING = 1e-4, 2.0**-23
+_UNITS = {DType.BF16: 2.0**-8, DType.F16: 2.0**-11}
+LOW_TOLERANCE = 16  # units
 _SMALLEST_SCALE = 1e-4
 _SEED = 0x7E9D
 _FREED = np.empty(0)
@@ -40,22 +47,30 @@ _FREED = np.empty(0)
 def self_check(program: Program, step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> None:
     """Raises CaptureError naming the first slot that fails, and by how much."""
     state = _lively(step, state, batch)
-    wide, wide_batch = _widened(state), _widened(batch)
+    old, wide, wide_batch = _numbers(state), _widened(state), _widened(batch)
     expected = _run_in_float64(step, wide, wide_batch)
-    actual = run_twins(program, _arrays(wide), _arrays(wide_batch))
-    compare(program, _arrays(wide), actual, expected, TWIN_TOLERANCE, TWIN_ROUNDING, "float64 twin")
+    actual = run_twins(program, _numbers(wide), _numbers(wide_batch))
+    compare(program, old, actual, expected, TWIN_TOLERANCE, TWIN_ROUNDING, "float64 twin")
     del wide, wide_batch
     expected = run_eagerly(step, state, batch)
-    actual = Executor(program).run(_arrays(state), _arrays(batch))
-    compare(program, _arrays(state), actual, expected, KERNEL_TOLERANCE, KERNEL_ROUNDING, "RepOps kernels")
+    run = Executor(program).run(state, batch)
+    actual = {s.name: to_float64(run[s.name], s.dtype) if s.dtype.is_float else run[s.name] for s in program.slots}
+    compare(program, old, actual, expected, *kernel_tolerance(program), "RepOps kernels")
+
+
+def kernel_tolerance(program: Program) -> tuple[float, float]:
+    """Of the update and of the old value, by the coarsest dtype in the program."""
+    dtypes = {x.dtype for x in (*program.slots, *program.batch, *program.nodes)}
+    unit = max((unit for dtype, unit in _UNITS.items() if dtype in dtypes), default=None)
+    return (KERNEL_TOLERANCE, KERNEL_ROUNDING) if unit is None else (LOW_TOLERANCE * unit, unit)
 
 
 def run_twins(program: Program, state: Mapping[str, Array], batch: Mapping[str, Array]) -> dict[str, Array]:
-    """The new state by the operators' float64 twins; f32 tensors are given and returned as float64."""
+    """The new state by the operators' float64 twins; floats are given and returned as float64."""
     given: dict[RefKind, list[Array]] = {
         RefKind.STATE: [state[s.name] for s in program.slots],
         RefKind.BATCH: [batch[b.name] for b in program.batch],
-        RefKind.CONSTANT: [c.data.astype(np.float64) if c.dtype.is_float else c.data for c in program.constants],
+        RefKind.CONSTANT: [to_float64(c.data, c.dtype) if c.dtype.is_float else c.data for c in program.constants],
         RefKind.NODE: [],
     }
 
@@ -74,7 +89,7 @@ def run_twins(program: Program, state: Mapping[str, Array], batch: Mapping[str, 
 
 def run_eagerly(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Array]:
     """The new state by the step itself, which does not change its arguments (a trace would have refused that)."""
-    return _arrays(step(dict(state), dict(batch)))
+    return _numbers(step(dict(state), dict(batch)))
 
 
 def _run_in_float64(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Array]:
@@ -153,5 +168,7 @@ def _widened(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {k: v.double() if v.dtype.is_floating_point else v for k, v in tensors.items()}
 
 
-def _arrays(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
-    return {k: v.detach().contiguous().numpy() for k, v in tensors.items()}
+def _numbers(tensors: Mapping[str, Tensor]) -> dict[str, Array]:
+    """As numpy arrays; numpy has no bf16."""
+    plain = {k: v.float() if v.dtype is torch.bfloat16 else v for k, v in tensors.items()}
+    return {k: v.detach().contiguous().numpy() for k, v in plain.items()}
