@@ -28,13 +28,15 @@ RO_INLINE float tree(F (&lane)[kSumVectors]) {
 struct Source {
   const char* data;
   int64_t outer, fold, inner;
+  int32_t dtype;
 };
 struct Reduction {
   int64_t outer, count, inner;
   int64_t start, stop;
   Source in[4];
-  const char* carry;  // nullptr: none; laid out as out
+  const char* carry;  // nullptr: none; f32 or i64, laid out as out
   char* out;
+  int32_t out_dtype;
   int threads;
 };
 
@@ -58,6 +60,7 @@ static Reduction read_reduction(const Call& call, int inputs) {
   r.start = call.params[1 + axes];
   r.stop = call.params[2 + axes];
   r.out = (char*)call.out.data;
+  r.out_dtype = call.out.dtype;
   r.carry = call.inputs > inputs ? (const char*)call.in[inputs].data : nullptr;
   r.threads = call.threads;
   int rank = 0;
@@ -86,7 +89,7 @@ static Reduction read_reduction(const Call& call, int inputs) {
     }
     Source& s = r.in[i];
     s = {(const char*)t.data, joint_stride(stride, shape, 0, a0), joint_stride(stride, shape, a0, a1),
-         joint_stride(stride, shape, a1, rank)};
+         joint_stride(stride, shape, a1, rank), t.dtype};
     if (s.outer < 0 || s.fold < 0 || s.inner < 0) {
       char* copy = (char*)scratch(4 + i, total * size);
       int64_t at[kMaxRank] = {};
@@ -100,7 +103,7 @@ static Reduction read_reduction(const Call& call, int inputs) {
           at[d] = 0;
         }
       }
-      s = {copy, r.count * r.inner * size, r.inner * size, size};
+      s = {copy, r.count * r.inner * size, r.inner * size, size, t.dtype};
     }
   }
   return r;
@@ -113,8 +116,8 @@ static void expand_columns(Reduction& r, int k) {
   for (int64_t o = 0; o < r.outer; ++o)
     for (int64_t i = 0; i < r.count; ++i)
       for (int64_t c = 0; c < r.inner; ++c)
-        store_f32(copy, (o * r.count + i) * r.inner + c, load_f32(s.data + o * s.outer + i * s.fold, 0));
-  s = {copy, 4 * r.count * r.inner, 4 * r.inner, 4};
+        store_f32(copy, (o * r.count + i) * r.inner + c, ro::load_real(s.data + o * s.outer + i * s.fold, s.dtype, 0));
+  s = {copy, 4 * r.count * r.inner, 4 * r.inner, 4, kF32};
 }
 
 // Steps: what one term does to its lane.
@@ -146,36 +149,47 @@ struct StepNormalized {
   RO_MEMBER static F step(F lane, const F* x) { return fma(x[0], mul(sub(x[1], x[2]), x[3]), lane); }
 };
 
-// RSUM of terms [begin, end) of one row. p[k] + i * inc[k] is where input k has 32 values from term i on (inc 0: 32 equal ones).
+// RSUM of terms [begin, end) of one row. p[k] + i * inc[k] is where input k has 32 values from term i on (inc 0: 32 equal f32 ones).
+// dtypes: of the inputs, nullptr if all are f32; others are widened block by block.
 template <class Step>
-RO_INLINE float fold_row(const char* const* p, const int64_t* inc, int64_t begin, int64_t end, const char* carry) {
+RO_INLINE float fold_row(const char* const* p, const int64_t* inc, int64_t begin, int64_t end, const char* carry,
+                         const int32_t* dtypes = nullptr) {
   constexpr int N = Step::kInputs;
+  alignas(64) float wide[N][kSumBlock];
   float total = carry ? load_f32(carry, 0) : 0.0f;
   bool some = carry != nullptr;
   for (int64_t b = begin; b < end; b += kSumBlock) {
-    const int64_t stop = min64(b + kSumBlock, end);
+    const int64_t n = min64(kSumBlock, end - b);
+    const char* q[N];
+    int64_t step[N];
+    for (int k = 0; k < N; ++k) {
+      const bool low = dtypes && inc[k] != 0 && dtypes[k] != kF32;
+      if (low) widen(dtypes[k], p[k] + b * inc[k], wide[k], n);
+      q[k] = low ? (const char*)wide[k] : p[k] + b * inc[k];
+      step[k] = low ? 4 : inc[k];
+    }
     F lane[kSumVectors];
 #pragma GCC unroll 8
     for (int v = 0; v < kSumVectors; ++v) lane[v] = F::set(0.0f);
-    int64_t i = b;
-    for (; i + kSumLanes <= stop; i += kSumLanes) {
+    int64_t i = 0;
+    for (; i + kSumLanes <= n; i += kSumLanes) {
 #pragma GCC unroll 8
       for (int v = 0; v < kSumVectors; ++v) {
         F x[N];
 #pragma GCC unroll 4
-        for (int k = 0; k < N; ++k) x[k] = F::load(p[k] + i * inc[k] + v * kLanes * 4);
+        for (int k = 0; k < N; ++k) x[k] = F::load(q[k] + i * step[k] + v * kLanes * 4);
         lane[v] = Step::step(lane[v], x);
       }
     }
-    if (i < stop) {
+    if (i < n) {
 #pragma GCC unroll 8
       for (int v = 0; v < kSumVectors; ++v) {
-        const int64_t n = min64(kLanes, stop - i - v * kLanes);
-        if (n <= 0) continue;
+        const int64_t rest = min64(kLanes, n - i - v * kLanes);
+        if (rest <= 0) continue;
         F x[N];
 #pragma GCC unroll 4
-        for (int k = 0; k < N; ++k) x[k] = F::load(p[k] + i * inc[k] + v * kLanes * 4, (int)n);
-        lane[v] = select(first(n), Step::step(lane[v], x), lane[v]);
+        for (int k = 0; k < N; ++k) x[k] = F::load(q[k] + i * step[k] + v * kLanes * 4, (int)rest);
+        lane[v] = select(first(rest), Step::step(lane[v], x), lane[v]);
       }
     }
     const float sum = tree(lane);
@@ -192,17 +206,24 @@ static void fold_rows(const Reduction& r) {
     alignas(64) float splat[N][kSumLanes];
     const char* p[N];
     int64_t inc[N];
-    for (int k = 0; k < N; ++k) inc[k] = r.in[k].fold;
+    int32_t dtypes[N];
+    bool low = false;
+    for (int k = 0; k < N; ++k) {
+      inc[k] = r.in[k].fold;
+      dtypes[k] = r.in[k].dtype;
+      low = low || dtypes[k] != kF32;
+    }
     for (int64_t o = o0; o < o1; ++o) {
       for (int k = 0; k < N; ++k) {
         p[k] = r.in[k].data + o * r.in[k].outer;
         if (inc[k] == 0 && r.stop > r.start) {
-          const F x = F::set(load_f32(p[k], 0));
+          const F x = F::set(ro::load_real(p[k], dtypes[k], 0));
           for (int v = 0; v < kSumVectors; ++v) x.store(splat[k] + v * kLanes);
           p[k] = (const char*)splat[k];
         }
       }
-      store_f32(r.out, o, fold_row<Step>(p, inc, r.start, r.stop, r.carry ? r.carry + 4 * o : nullptr));
+      const char* carry = r.carry ? r.carry + 4 * o : nullptr;
+      store_real(r.out, r.out_dtype, o, fold_row<Step>(p, inc, r.start, r.stop, carry, low ? dtypes : nullptr));
     }
   });
 }
@@ -217,6 +238,8 @@ static void fold_columns_part(const Reduction& r, int64_t o, int64_t c0, int col
   constexpr int N = Step::kInputs;
   constexpr int kWidth = NV * kLanes;
   alignas(64) float lanes[kSumLanes * kWidth];
+  alignas(64) float wide[N][kWidth];
+  const int width = NV > 1 ? kWidth : columns;
   const int64_t out = o * r.inner + c0;
   const char* base[N];
   for (int k = 0; k < N; ++k) base[k] = r.in[k].data + o * r.in[k].outer + c0 * r.in[k].inner;
@@ -241,7 +264,12 @@ static void fold_columns_part(const Reduction& r, int64_t o, int64_t c0, int col
 #pragma GCC unroll 4
           for (int k = 0; k < N; ++k) {
             p[k] = base[k] + i * r.in[k].fold;
-            if (Splat >> k & 1) row[k] = F::set(load_f32(p[k], 0));
+            if (Splat >> k & 1) {
+              row[k] = F::set(ro::load_real(p[k], r.in[k].dtype, 0));
+            } else if (__builtin_expect(r.in[k].dtype != kF32, 0)) {
+              widen(r.in[k].dtype, p[k], wide[k], width);
+              p[k] = (const char*)wide[k];
+            }
           }
 #pragma GCC unroll 8
           for (int v = 0; v < NV; ++v) {
@@ -273,6 +301,10 @@ static void fold_columns_part(const Reduction& r, int64_t o, int64_t c0, int col
       total[v] = some ? add(total[v], sum) : sum;
     }
     some = true;
+  }
+  if (r.out_dtype != kF32) {
+    for (int v = 0; v < NV; ++v) total[v].store(lanes + v * kLanes);
+    return narrow(r.out_dtype, lanes, r.out + 2 * out, width);
   }
   for (int v = 0; v < NV; ++v) canonical(total[v]).store(r.out + 4 * (out + v * kLanes), NV > 1 ? kLanes : columns);
 }
@@ -317,11 +349,11 @@ RO_INLINE void fold(const Call& call) {
   fold_columns<Step, 0>(r);
 }
 
-RO_KERNEL(sum_sq) { fold<StepSquare, 0>(call); }
-RO_KERNEL(sum_mul) { fold<StepProduct, 0>(call); }
-RO_KERNEL(sum_sq_centered) { fold<StepCentered, 2>(call); }
-RO_KERNEL(sum_exp) { fold<StepExp, 2>(call); }
-RO_KERNEL(sum_mul_normalized) { fold<StepNormalized, 12>(call); }
+RO_KERNEL_ANY(sum_sq) { fold<StepSquare, 0>(call); }
+RO_KERNEL_ANY(sum_mul) { fold<StepProduct, 0>(call); }
+RO_KERNEL_ANY(sum_sq_centered) { fold<StepCentered, 2>(call); }
+RO_KERNEL_ANY(sum_exp) { fold<StepExp, 2>(call); }
+RO_KERNEL_ANY(sum_mul_normalized) { fold<StepNormalized, 12>(call); }
 
 // Integer sums wrap, so their order is free.
 template <class Load>
@@ -336,10 +368,11 @@ RO_INLINE void sum_integers(const Reduction& r, const Load& load) {
   });
 }
 
-RO_KERNEL(sum) {
-  if (call.in[0].dtype == kF32) return fold<StepSum, 0>(call);
+RO_KERNEL_ANY(sum) {
+  if (is_floating(call.in[0].dtype)) return fold<StepSum, 0>(call);
   const Reduction r = read_reduction(call, 1);
-  if (call.in[0].dtype == kI64) sum_integers(r, [](const char* p) { return load_i64(p, 0); });
+  if (call.in[0].dtype == kI32) sum_integers(r, [](const char* p) { return (int64_t)load_i32(p, 0); });
+  else if (call.in[0].dtype == kI64) sum_integers(r, [](const char* p) { return load_i64(p, 0); });
   else sum_integers(r, [](const char* p) { return (int64_t)load_bool(p, 0); });
 }
 
@@ -374,33 +407,48 @@ RO_INLINE float max_row(const char* p, int64_t n) {
   return -0.0f;
 }
 
+// The same of elements [begin, end) of any float dtype.
+RO_INLINE float max_row(int32_t dtype, const char* p, int64_t begin, int64_t end) {
+  if (dtype == kF32) return max_row(p + 4 * begin, end - begin);
+  alignas(64) float wide[kSumBlock];
+  float m = ro::float_of(kMinusInfBits);
+  for (int64_t b = begin; b < end; b += kSumBlock) {
+    const int64_t n = min64(kSumBlock, end - b);
+    widen(dtype, p + 2 * b, wide, n);
+    m = maximum_f32(m, max_row((const char*)wide, n));
+  }
+  return m;
+}
+
 constexpr int64_t kMaxColumns = 512;
 
-RO_KERNEL(amax) {
+RO_KERNEL_ANY(amax) {
   const Reduction r = read_reduction(call, 1);
+  const int32_t dtype = r.in[0].dtype;
   if (r.inner == 1) {
     parallel_for(r.outer, ceil_div(16384, max64(1, r.stop - r.start)), r.threads, [&](int64_t o0, int64_t o1) {
       for (int64_t o = o0; o < o1; ++o) {
-        const float m = max_row(r.in[0].data + o * r.in[0].outer + 4 * r.start, r.stop - r.start);
-        store_f32(r.out, o, r.carry ? maximum_f32(load_f32(r.carry, o), m) : m);
+        const float m = max_row(dtype, r.in[0].data + o * r.in[0].outer, r.start, r.stop);
+        store_real(r.out, r.out_dtype, o, r.carry ? maximum_f32(load_f32(r.carry, o), m) : m);
       }
     });
     return;
   }
   for_columns(r, kMaxColumns, [&](int64_t o, int64_t c0, int64_t columns) {
-    alignas(64) float best[kMaxColumns];
+    alignas(64) float best[kMaxColumns], wide[kMaxColumns];
     const int64_t out = o * r.inner + c0;
     for (int64_t c = 0; c < columns; c += kLanes)
       (r.carry ? F::load(r.carry + 4 * (out + c), (int)min64(kLanes, columns - c)) : F::bits(kMinusInfBits)).store(best + c);
     for (int64_t i = r.start; i < r.stop; ++i) {
-      const char* p = r.in[0].data + o * r.in[0].outer + i * r.in[0].fold + 4 * c0;
+      const char* p = as_f32(dtype, r.in[0].data + o * r.in[0].outer + i * r.in[0].fold + r.in[0].inner * c0, wide, columns);
       int64_t c = 0;
       for (; c + kLanes <= columns; c += kLanes) {
-        if (c % 16 == 0) __builtin_prefetch(p + 4 * c + 2 * r.in[0].fold);
+        if (c % 16 == 0 && dtype == kF32) __builtin_prefetch(p + 4 * c + 2 * r.in[0].fold);
         maximum(F::load(best + c), F::load(p + 4 * c)).store(best + c);
       }
       if (c < columns) maximum(F::load(best + c), F::load(p + 4 * c, (int)(columns - c))).store(best + c);
     }
+    if (r.out_dtype != kF32) return narrow(r.out_dtype, best, r.out + 2 * out, columns);
     for (int64_t c = 0; c < columns; c += kLanes) F::load(best + c).store(r.out + 4 * (out + c), (int)min64(kLanes, columns - c));
   });
 }

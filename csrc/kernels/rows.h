@@ -6,6 +6,15 @@
 namespace ro {
 namespace RO_ISA {
 
+// Runs a kernel of this file on bf16 and f16: about 8,192 elements at a time. shared: the inputs that all rows read.
+RO_INLINE void run_rows(Kernel kernel, const Call& call, int64_t length, unsigned shared) {
+  const int64_t rows = length ? element_count(call.out) / length : 0;
+  run_parts(kernel, call, rows, max64(1, 8192 / max64(1, length)), shared, false);
+}
+static void run_norm(Kernel kernel, const Call& call) { run_rows(kernel, call, element_count(call.in[1]), 6u); }
+static void run_norm_grad(Kernel kernel, const Call& call) { run_rows(kernel, call, element_count(call.in[4]), 16u); }
+static void run_softmax(Kernel kernel, const Call& call) { run_rows(kernel, call, call.out.shape[call.out.rank - 1], 0); }
+
 // Runs body(row) for all rows.
 template <class Body>
 RO_INLINE void for_rows(int64_t rows, int64_t length, int threads, const Body& body) {
@@ -41,7 +50,7 @@ RO_INLINE void map_row(const char* const (&in)[N], char* out, int64_t n, const B
 
 // sum, div, sum_sq_centered, rstd, layer_norm. Inputs x, w, b; literals n (the divisor of div and of rstd), eps.
 // Outputs: out (x's shape), mean, rstd (one value per row).
-RO_FUSED(layer_norm_forward) {
+RO_FUSED_BY(run_norm, layer_norm_forward) {
   const int64_t n = element_count(call.in[1]), rows = n ? element_count(call.in[0]) / n : 0;
   const float count = literal_f32(call, 0), eps = literal_f32(call, 1);
   const char *w = (const char*)call.in[1].data, *b = (const char*)call.in[2].data;
@@ -68,7 +77,7 @@ struct StepWeightedNormalized {
 
 // c1 = DIV(sum_mul(dy, w), n), c2 = DIV(sum_mul_normalized(MUL(dy, w), x, mean, rstd), n), layer_norm_grad.
 // Inputs dy, x, mean, rstd, w; literal n. Output: dx (x's shape).
-RO_FUSED(layer_norm_backward) {
+RO_FUSED_BY(run_norm_grad, layer_norm_backward) {
   const int64_t n = element_count(call.in[4]), rows = n ? element_count(call.in[1]) / n : 0;
   const float count = literal_f32(call, 0);
   const char* w = (const char*)call.in[4].data;
@@ -90,7 +99,7 @@ RO_FUSED(layer_norm_backward) {
 }
 
 // amax, sum_exp, softmax over the last axis. Input x; outputs: out (x's shape), max, sum (one value per row).
-RO_FUSED(softmax_forward) {
+RO_FUSED_BY(run_softmax, softmax_forward) {
   const int64_t n = call.out.shape[call.out.rank - 1], rows = n ? element_count(call.out) / n : 0;
   for_rows(rows, n, call.threads, [&](int64_t row) {
     char* out = (char*)call.out.data + 4 * row * n;
@@ -109,7 +118,7 @@ RO_FUSED(softmax_forward) {
 }
 
 // amax, sum_exp, log_softmax over the last axis. Input x; outputs: out (x's shape), max, sum (one value per row).
-RO_FUSED(log_softmax_forward) {
+RO_FUSED_BY(run_softmax, log_softmax_forward) {
   const int64_t n = call.out.shape[call.out.rank - 1], rows = n ? element_count(call.out) / n : 0;
   for_rows(rows, n, call.threads, [&](int64_t row) {
     const char* x = (const char*)call.in[0].data + 4 * row * n;
