@@ -240,7 +240,8 @@ def checked_tensors(wanted: Sequence[Slot | BatchTensor], given: Tensors, what: 
 def as_array(value: Any, where: str = "tensor") -> Array:
     """A C-contiguous numpy array over the same memory if possible. Takes numpy arrays and anything with DLPack.
 
-    A bf16 tensor of torch becomes the uint16 array of its bit patterns (numpy has no bf16). Raises TensorError for anything else, and for a big-endian array.
+    A bf16 tensor of torch becomes the uint16 array of its bit patterns, as numpy has no bf16. Raises TensorError for
+    anything else, and for a big-endian array.
     """
     if str(getattr(value, "dtype", "")) == "torch.bfloat16":
         value = value.view(sys.modules["torch"].uint16)

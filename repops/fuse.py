@@ -43,7 +43,7 @@ def find_groups(program: Program, available: Iterable[str]) -> list[Group]:
     for index, node in enumerate(program.nodes):
         name = OPERATORS[node.op].fused
         group = _MATCHERS[name](graph, index) if name in kernels else None
-        if group is not None and graph.nobody_reads_early(group):
+        if group is not None and graph.nobody_reads_early(group) and graph.computes_in_f32(group):
             found.append(group)
     # A group may go only if what is inside it is read inside groups alone; giving one up may take others along.
     while True:
@@ -71,6 +71,11 @@ class Graph:
     def readers(self, index: int) -> set[int]:
         """The nodes that read a node; the number of nodes stands for the new state."""
         return self._readers.get(index, set())
+
+    def computes_in_f32(self, group: Group) -> bool:
+        """Whether what the group's own nodes read of each other is f32: a fused kernel does not round inside."""
+        nodes = self.program.nodes
+        return all(nodes[i].dtype is DType.F32 for i in group.nodes if self.readers(i) & group.nodes)
 
     def nobody_reads_early(self, group: Group) -> bool:
         """Whether every reader of an output that is outside the group comes after the group's last node."""
@@ -113,7 +118,8 @@ class Graph:
         if found is None:
             return None
         fill = self.node(found[1].inputs[1], "fill")
-        return found if fill is not None and fill[1].literals == (count,) else None
+        same = fill is not None and fill[1].literals == (count,) and fill[1].dtype is DType.F32
+        return found if same else None
 
 
 def _one_per_row(item: Input, rows: int) -> bool:
@@ -214,7 +220,7 @@ def _attention_backward(graph: Graph, index: int) -> Group | None:
         return None
     s_in, m, total, dp_in, delta = ds[1].inputs
     s, dp = graph.node(s_in, "attention_scores"), graph.node(dp_in, "attention_dp")
-    if s is None or dp is None:
+    if s is None or dp is None or s[1].dtype is not DType.F32:
         return None
     k, (do, v) = s[1].inputs[1], dp[1].inputs
     nodes = graph.program.nodes

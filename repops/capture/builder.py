@@ -127,7 +127,7 @@ class Builder:
         return self._emit("fill", (), dtype, shape, literals=(0,))
 
     def pointwise(self, op: str, *values: Value, dtype: DType | None = None, literals: Sequence[int] = ()) -> Value:
-        """One elementwise node over the smallest shapes; dtype: the output's, default the last input's, f32 for floats."""
+        """One elementwise node over the smallest shapes; dtype: the output's, default f32 or the last input's."""
         if op == "where" and values[1].dtype is not values[2].dtype:
             values = (values[0], self.cast(values[1], F32), self.cast(values[2], F32))
         dtype = dtype or (F32 if op != "where" and values[-1].dtype.is_float else values[-1].dtype)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from torch.fx import GraphModule, Node
 

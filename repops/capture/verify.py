@@ -5,11 +5,11 @@ zero Adam state an update is a sign, and a gradient that is zero up to rounding 
 
 (a) the IR with the operators' float64 twins against the eager step in float64: 1e-6 of the update, plus half an f32 ulp
     of the old value, since the program's literals are rounded to f32. Wrong mathematics, gradients included, fails.
-    Nothing is rounded to bf16 or f16 on either side: every float is float64, whatever dtype the step asks for, and casts
-    between floats change nothing. So the tolerance is the same for every step.
-(b) the RepOps kernels against the eager step in its own dtypes: 1e-4 of the update, plus an f32 ulp of the old value; for
-    a program with bf16 or f16 tensors 16 units of the coarsest (2^-8, 2^-11) of the update, plus one of the old value.
-    This shows that the roundings stand where torch has them; the mathematics is (a)'s matter.
+    Neither side rounds to bf16 or f16: every float is float64, whatever dtype the step asks for, and casts between
+    floats change nothing. So the tolerance is the same for every step.
+(b) the RepOps kernels against the eager step in its own dtypes: 1e-4 of the update, plus an f32 ulp of the old value;
+    for a program with bf16 or f16 tensors 16 units of the coarsest (2^-8, 2^-11) of the update, plus one of the old
+    value. The mathematics is (a)'s matter; this shows that the kernels compute it.
 
 Both start from a state in which slots that were all zero (moments, losses) are random and positive, so that every slot
 depends on everything it should, and second moments stay valid.
@@ -60,7 +60,7 @@ def self_check(program: Program, step: Step, state: Mapping[str, Tensor], batch:
 
 def kernel_tolerance(program: Program) -> tuple[float, float]:
     """Of the update and of the old value, by the coarsest dtype in the program."""
-    dtypes = {x.dtype for x in (*program.slots, *program.batch, *program.nodes)}
+    dtypes = {node.dtype for node in program.nodes} | {slot.dtype for slot in program.slots}
     unit = max((unit for dtype, unit in _UNITS.items() if dtype in dtypes), default=None)
     return (KERNEL_TOLERANCE, KERNEL_ROUNDING) if unit is None else (LOW_TOLERANCE * unit, unit)
 
