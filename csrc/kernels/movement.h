@@ -326,17 +326,23 @@ RO_KERNEL_ANY(embedding) {
   });
 }
 
-// Threads share out the columns, or the rows where there are few columns: each adds its part in ascending t.
-RO_KERNEL(embedding_grad) {
+// Threads share out the columns, or the rows where there are few columns: each adds its part in ascending t. An output in bf16 or f16 is
+// summed in f32 in working memory, some rows at a time.
+RO_KERNEL_ANY(embedding_grad) {
+  constexpr int64_t kRowBlock = 1024, kColumns = 512;
   const Tensor &dy = call.in[0], &index = call.in[1];
   const int64_t start = call.params[0], stop = call.params[1];
   const int64_t rows = call.out.shape[0], width = call.out.shape[1];
+  const int32_t out_dtype = call.out.dtype;
+  const bool rounds = out_dtype != kF32;
   char* const out = (char*)call.out.data;
   const char* const carry = call.inputs > 2 ? (const char*)call.in[2].data : nullptr;
   if (rows * width == 0) return;
-  const auto part = [&](int64_t row_begin, int64_t row_end, int64_t begin, int64_t end) {
+  // Sums of rows [row_begin, row_end), columns [begin, end) to `sums`, `stride` bytes a row.
+  const auto block = [&](int64_t row_begin, int64_t row_end, int64_t begin, int64_t end, char* sums, int64_t stride) {
+    alignas(64) float wide[kColumns];
     for (int64_t v = row_begin; v < row_end; ++v) {
-      char* to = out + 4 * (v * width + begin);
+      char* to = sums + (v - row_begin) * stride;
       if (!carry) {
         std::memset(to, 0, 4 * (end - begin));
         continue;
@@ -349,12 +355,29 @@ RO_KERNEL(embedding_grad) {
     for (int64_t t = start; t < stop; ++t) {
       const int64_t v = load_integer(index.data, index.dtype, t);
       if (v < row_begin || v >= row_end) continue;
-      char* to = out + 4 * (v * width + begin);
-      const char* from = (const char*)dy.data + 4 * (t * width + begin);
+      char* to = sums + (v - row_begin) * stride;
+      const char* from = as_f32(dy.dtype, at(dy, t * width + begin), wide, end - begin);
       int64_t i = 0;
       for (; i + kLanes <= end - begin; i += kLanes) canonical(add(F::load(to + 4 * i), F::load(from + 4 * i))).store(to + 4 * i);
       const int rest = (int)(end - begin - i);
       if (rest > 0) canonical(add(F::load(to + 4 * i, rest), F::load(from + 4 * i, rest))).store(to + 4 * i, rest);
+    }
+  };
+  const auto part = [&](int64_t row_begin, int64_t row_end, int64_t begin, int64_t end) {
+    if (!rounds && dy.dtype == kF32) return block(row_begin, row_end, begin, end, out + 4 * (row_begin * width + begin), 4 * width);
+    for (int64_t c = begin; c < end; c += kColumns) {
+      const int64_t last = c + kColumns < end ? c + kColumns : end;
+      if (!rounds) {
+        block(row_begin, row_end, c, last, out + 4 * (row_begin * width + c), 4 * width);
+        continue;
+      }
+      char* const sums = (char*)scratch(7, 4 * kRowBlock * kColumns);
+      for (int64_t r = row_begin; r < row_end; r += kRowBlock) {
+        const int64_t end_row = r + kRowBlock < row_end ? r + kRowBlock : row_end;
+        block(r, end_row, c, last, sums, 4 * kColumns);
+        for (int64_t v = r; v < end_row; ++v)
+          narrow(out_dtype, (const float*)(sums + (v - r) * 4 * kColumns), out + 2 * (v * width + c), last - c);
+      }
     }
   };
   const int64_t work = rows * width + (stop - start) * width;
