@@ -273,7 +273,7 @@ def _cross_entropy_backward(graph: Graph, index: int) -> Group | None:
     inside = {index, hot, dx, scaled[0], exp[0], *sums}
     if graph.readers(zeros[0]) == {index}:
         inside.add(zeros[0])
-    over = {dx: frozenset({inputs[0].ref})}
+    over = {dx: frozenset({inputs[0].ref})} if nodes[dx].dtype is DType.F32 else {}
     return Group("cross_entropy_backward", frozenset(inside), inputs, (dx,), (), scatter.literals, over)
 
 
