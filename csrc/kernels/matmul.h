@@ -329,44 +329,63 @@ static void gemv_straight(const Product& p, int64_t n0, int64_t n1) {
   }
 }
 
+constexpr int kGroups = 2;  // of kLanes columns, taken together to hide the latency of a chain
+
+// Columns j .. j + G kLanes - 1 (with G = 1 the first `lanes` of them).
+template <int R, int G, int32_t dtype>
+RO_INLINE void gemv_columns(const Product& p, const float* x, int64_t j, int lanes) {
+  F total[G][R];
+  for (int g = 0; g < G; ++g)
+    for (int r = 0; r < R; ++r)
+      total[g][r] = p.carry ? F::load(p.c + r * p.c_row + (j + g * kLanes) * 4, G > 1 ? kLanes : lanes) : F::set(0.0f);
+  for (int64_t pc = 0; pc < p.k; pc += kDotBlock) {
+    const int64_t end = min64(pc + kDotBlock, p.k);
+    F s[G][R];
+    for (int g = 0; g < G; ++g)
+      for (int r = 0; r < R; ++r) s[g][r] = F::set(0.0f);
+    for (int64_t k = pc; k < end; k += kLanes) {
+#pragma GCC unroll 4
+      for (int g = 0; g < G; ++g) {
+        F t[kLanes];
+        if ((G > 1 || lanes == kLanes) && k + kLanes <= end) {
+          const char* row = p.b.at(k, j + g * kLanes);
+#pragma GCC unroll 16
+          for (int i = 0; i < kLanes; ++i, row += p.b.col) t[i] = load_as<dtype>(row);
+          transpose(t);
+#pragma GCC unroll 16
+          for (int u = 0; u < kLanes; ++u)
+            for (int r = 0; r < R; ++r) s[g][r] = fma(F::set(x[r * p.k + k + u]), t[u], s[g][r]);
+        } else {
+          const int n = (int)min64(kLanes, end - k);
+          for (int i = 0; i < kLanes; ++i)
+            t[i] = G > 1 || i < lanes ? load_as<dtype>(p.b.at(k, j + g * kLanes + i), n) : F::set(0.0f);
+          transpose(t);
+          for (int u = 0; u < n; ++u)
+            for (int r = 0; r < R; ++r) s[g][r] = fma(F::set(x[r * p.k + k + u]), t[u], s[g][r]);
+        }
+      }
+    }
+    for (int g = 0; g < G; ++g)
+      for (int r = 0; r < R; ++r) total[g][r] = pc > 0 || p.carry ? add(total[g][r], s[g][r]) : s[g][r];
+  }
+  for (int g = 0; g < G; ++g)
+    for (int r = 0; r < R; ++r) {
+      const F sum = p.scaled ? mul(total[g][r], F::set(p.scale)) : total[g][r];
+      canonical(sum).store(p.c + r * p.c_row + (j + g * kLanes) * 4, G > 1 ? kLanes : lanes);
+    }
+}
+
 // y = x B for up to 3 rows x, B contiguous along k (row-major weights [N, K]): kLanes rows by kLanes k transposed in registers.
 template <int R, int32_t dtype>
 static void gemv_transposed(const Product& p, int64_t n0, int64_t n1) {
   float* x = (float*)scratch(3, sizeof(float) * R * p.k);
   for (int r = 0; r < R; ++r)
     for (int64_t k = 0; k < p.k; ++k) x[r * p.k + k] = p.a.value(r, k);
-  for (int64_t j = n0; j < n1; j += kLanes) {
-    const int lanes = (int)min64(kLanes, n1 - j);
-    F total[R];
-    for (int r = 0; r < R; ++r) total[r] = p.carry ? F::load(p.c + r * p.c_row + j * 4, lanes) : F::set(0.0f);
-    for (int64_t pc = 0; pc < p.k; pc += kDotBlock) {
-      const int64_t end = min64(pc + kDotBlock, p.k);
-      F s[R];
-      for (int r = 0; r < R; ++r) s[r] = F::set(0.0f);
-      for (int64_t k = pc; k < end; k += kLanes) {
-        F t[kLanes];
-        if (lanes == kLanes && k + kLanes <= end) {
-#pragma GCC unroll 16
-          for (int i = 0; i < kLanes; ++i) t[i] = load_as<dtype>(p.b.at(k, j + i));
-          transpose(t);
-#pragma GCC unroll 16
-          for (int u = 0; u < kLanes; ++u)
-            for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * p.k + k + u]), t[u], s[r]);
-        } else {
-          const int n = (int)min64(kLanes, end - k);
-          for (int i = 0; i < kLanes; ++i) t[i] = i < lanes ? load_as<dtype>(p.b.at(k, j + i), n) : F::set(0.0f);
-          transpose(t);
-          for (int u = 0; u < n; ++u)
-            for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * p.k + k + u]), t[u], s[r]);
-        }
-      }
-      for (int r = 0; r < R; ++r) total[r] = pc > 0 || p.carry ? add(total[r], s[r]) : s[r];
-    }
-    for (int r = 0; r < R; ++r) {
-      const F s = p.scaled ? mul(total[r], F::set(p.scale)) : total[r];
-      canonical(s).store(p.c + r * p.c_row + j * 4, lanes);
-    }
-  }
+  int64_t j = n0;
+  // Not where the rows lie a multiple of a page apart: then twice the rows do not fit the ways of a cache.
+  if (R == 1 && p.b.col % 4096 != 0)
+    for (; j + kGroups * kLanes <= n1; j += kGroups * kLanes) gemv_columns<R, kGroups, dtype>(p, x, j, kLanes);
+  for (; j < n1; j += kLanes) gemv_columns<R, 1, dtype>(p, x, j, (int)min64(kLanes, n1 - j));
 }
 
 // Columns a gemv thread takes at least: less than ~64k multiplications are not worth a second thread.
