@@ -5,6 +5,7 @@ void bind_kernels(nanobind::module_& m);
 void bind_hash(nanobind::module_& m);
 
 NB_MODULE(_kernels, m) {
+  nanobind::set_leak_warnings(false);  // caches of torch hold plans until the interpreter ends
   m.doc() = "RepOps in C++: operators of profile RO-1, compiled programs, Keccak tensor roots.";
   bind_kernels(m);
   bind_hash(m);

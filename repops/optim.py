@@ -160,7 +160,7 @@ def cosine(rate: float, steps: int, warmup: int = 0, floor: float = 0.0) -> Sche
     return _decaying(rate, steps, warmup, floor, lambda part: 0.5 * (1 + math.cos(math.pi * part)))
 
 
-def linear(rate: float, steps: int, warmup: int = 0, floor: float = 0.0) -> Schedule:
+def linear_decay(rate: float, steps: int, warmup: int = 0, floor: float = 0.0) -> Schedule:
     """Linear warm-up over `warmup` steps to `rate`, then a straight line down to `floor` at step `steps`."""
     return _decaying(rate, steps, warmup, floor, lambda part: 1 - part)
 

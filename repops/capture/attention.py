@@ -98,11 +98,11 @@ class AttentionCapture(TorchFunctionMode):
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
         if func is F.scaled_dot_product_attention:
-            return _captured(*args, **(kwargs or {}))
+            return grouped_attention(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
 
 
-def _captured(
+def grouped_attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -112,6 +112,7 @@ def _captured(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
+    """`F.scaled_dot_product_attention` as `repops::attention`, or written out."""
     scale = 1 / sqrt(query.shape[-1]) if scale is None else scale
     if enable_gqa:
         key, value = (_repeated(x, query.shape[-3]) for x in (key, value))

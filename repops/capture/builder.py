@@ -19,6 +19,7 @@ from repops.dtypes import DType, to_float64
 from repops.graph.ir import BatchTensor, Constant, Input, Node, Program, Ref, RefKind, Shape, Slot
 from repops.ops.rules import RuleViolation, broadcast, fold_ranges
 from repops.ops.table import OPERATORS
+from repops.tensors import plain_strides
 
 F32, I64, BOOL = DType.F32, DType.I64, DType.BOOL
 LOW = (DType.BF16, DType.F16)
@@ -50,13 +51,6 @@ class Value:
     def is_single(self) -> bool:
         """Whether the view shows one single element, however often."""
         return not any(self.strides) and self.count > 0
-
-
-def plain_strides(shape: Shape) -> tuple[int, ...]:
-    """Row-major strides in elements, 0 along axes of length 1; all 0 if there are no elements."""
-    if 0 in shape:
-        return (0,) * len(shape)
-    return tuple(0 if d == 1 else prod(shape[i + 1 :]) for i, d in enumerate(shape))
 
 
 class Builder:

@@ -50,11 +50,26 @@ def lower(graph: GraphModule, slots: Sequence[tuple[str, DType, Shape]], batch: 
     _refuse_outside_tensors(graph)
     _refuse_changed_arguments(graph, [name for name, _, _ in slots] + [tensor.name for tensor in batch])
     builder = Builder(slots, batch)
-    lowering = _Lowering(builder, graph)
     values = [builder.state(i) for i in range(len(slots))] + [builder.batch(i) for i in range(len(batch))]
+    updates = []
+    for (name, dtype, shape), value in zip(slots, lower_nodes(graph, builder, values), strict=True):
+        if not isinstance(value, Value) or value.dtype is not dtype or value.shape != shape:
+            raise CaptureError(
+                "its value was not lowered to its own dtype and shape", f"slot {name}", "Report this step"
+            )
+        updates.append(value)
+    return builder.finish(updates)
+
+
+def lower_nodes(graph: GraphModule, builder: Builder, arguments: Sequence[Value]) -> list[Outputs | None]:
+    """Emits a graph's nodes over values for its placeholders; the values of its outputs.
+
+    Raises UnsupportedOperators.
+    """
+    lowering = _Lowering(builder, graph)
     env: dict[Node, Outputs | None] = {}
     problems: list[tuple[str, Node]] = []
-    placeholders = iter(values)
+    placeholders = iter(arguments)
     results: Sequence[Any] = ()
     for node in graph.graph.nodes:
         if node.op == "placeholder":
@@ -72,15 +87,7 @@ def lower(graph: GraphModule, slots: Sequence[tuple[str, DType, Shape]], batch: 
                 problems.append((problem, node))
     if problems:
         raise _unsupported(problems)
-    updates = []
-    for (name, dtype, shape), result in zip(slots, results, strict=True):
-        value = env[result]
-        if not isinstance(value, Value) or value.dtype is not dtype or value.shape != shape:
-            raise CaptureError(
-                "its value was not lowered to its own dtype and shape", f"slot {name}", "Report this step"
-            )
-        updates.append(value)
-    return builder.finish(updates)
+    return [env[result] for result in results]
 
 
 def _name(node: Node) -> str:

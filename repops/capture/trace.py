@@ -73,11 +73,15 @@ def trace(step: Step, state: dict[str, Tensor], batch: dict[str, Tensor]) -> Gra
         result = step(given, dict(zip(batch, tensors[len(names) :], strict=True)))
         return tuple(_returned(result, state))
 
-    arguments = [*state.values(), *batch.values()]
+    return trace_function(flat, [*state.values(), *batch.values()])
+
+
+def trace_function(function: Callable[..., Any], arguments: Sequence[Tensor]) -> GraphModule:
+    """A function of tensors, which returns a tuple of tensors, as a graph of functional ATen operators."""
     with preserve_node_meta():
         try:
             with AttentionCapture(), _Places():
-                first = _make(flat, arguments)
+                first = _make(function, arguments)
         except _DATA_DEPENDENT as error:
             raise CaptureError(
                 f"its control flow or a shape depends on the values of tensors ({_first_line(error)})",

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from repops.optim import SGD, AdamW, Clipped, Optimizer, constant, cosine, linear
+from repops.optim import SGD, AdamW, Clipped, Optimizer, constant, cosine, linear_decay
 
 OPTIMIZERS: list[tuple[Optimizer, type[torch.optim.Optimizer], dict[str, Any]]] = [
     (SGD(), torch.optim.SGD, {}),
@@ -82,7 +82,7 @@ def test_schedules() -> None:
     assert [schedule(i) for i in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert schedule(12) == pytest.approx(0.55) and schedule(20) == pytest.approx(0.1) == schedule(99)
     assert constant(0.3)(7) == 0.3
-    schedule = linear(1.0, 20, warmup=4, floor=0.2)
+    schedule = linear_decay(1.0, 20, warmup=4, floor=0.2)
     assert [schedule(i) for i in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert schedule(12) == pytest.approx(0.6) and schedule(20) == pytest.approx(0.2) == schedule(99)
 
@@ -98,7 +98,7 @@ def test_schedules() -> None:
         lambda: AdamW(eps=0),
         lambda: AdamW(weight_decay=-1),
         lambda: cosine(1.0, 5, warmup=5),
-        lambda: linear(1.0, 5, warmup=-1),
+        lambda: linear_decay(1.0, 5, warmup=-1),
         lambda: Clipped(SGD(), 0.0),
     ],
 )
