@@ -112,7 +112,7 @@ std::vector<std::string> fused_names(Isa isa) {
 std::vector<std::string> pointwise_names() {
   std::vector<std::string> names;
   for (const auto& [name, entry] : entries())
-    if (entry.spans[kAvx512] || entry.spans[kNeon]) names.push_back(name);
+    if (entry.spans[kAvx512] || entry.spans[kAvx2] || entry.spans[kNeon]) names.push_back(name);
   return names;
 }
 
