@@ -102,7 +102,7 @@ def test_training(name: str) -> None:
     torch.manual_seed(3)
     model = case.model().train()
     generator = torch.Generator().manual_seed(4)
-    optimizer, schedule = repops.AdamW(eps=1e-4), repops.linear(1e-2, 10, warmup=2)
+    optimizer, schedule = repops.AdamW(eps=1e-4), repops.linear_decay(1e-2, 10, warmup=2)
     step, state, make_batch = repops.lift(model, optimizer=repops.Clipped(optimizer, 0.5), schedule=schedule)
     batches = [make_batch(case.inputs(generator), index) for index in range(STEPS)]
     program = repops.capture(step, state, batches[0])
