@@ -16,4 +16,5 @@
 #include "chain.h"
 #include "optimizer.h"
 #include "movement.h"
+#include "random.h"
 #endif

@@ -13,4 +13,5 @@
 #include "chain.h"
 #include "optimizer.h"
 #include "movement.h"
+#include "random.h"
 #endif

@@ -392,6 +392,23 @@ RO_KERNEL_ANY(embedding_grad) {
   }
 }
 
+// ---- running sums ---------------------------------------------------------------------------------------------------------
+
+RO_KERNEL(cumsum) {
+  const Tensor& x = call.in[0];
+  const Around a(x, (int)call.params[0]);
+  if (element_count(x) == 0) return;
+  parallel_for(a.outer * a.inner, kCopyGrain / 4 / a.length + 1, call.threads, [&](int64_t begin, int64_t end) {
+    for (int64_t line = begin; line < end; ++line) {
+      int64_t at = line / a.inner * a.length * a.inner + line % a.inner, total = 0;
+      for (int64_t i = 0; i < a.length; ++i, at += a.inner) {
+        total = add_i64(total, x.dtype == kI64 ? load_i64(x.data, at) : (int64_t)load_bool(x.data, at));
+        store_i64(call.out.data, at, total);
+      }
+    }
+  });
+}
+
 // ---- made from nothing ----------------------------------------------------------------------------------------------------
 
 RO_KERNEL_ANY(iota) {

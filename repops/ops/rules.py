@@ -319,6 +319,33 @@ def embedding_grad(node: Node) -> None:
     _fold(node, dy.shape[0], start, stop, F32, node.shape)
 
 
+def cumsum(node: Node) -> None:
+    """Param [axis]; i64 or bool to i64; the axis is at most FOLD_TERMS long."""
+    _arity(node, 1)
+    _params(node, 1)
+    _literal_count(node, 0)
+    (x,), (axis,) = node.inputs, node.params
+    require(x.dtype in (I64, BOOL), f"its input is {x.dtype.text}", "Running sums are of i64 or bool")
+    require(0 <= axis < len(x.shape), f"axis {axis} for rank {len(x.shape)}", "Axis is in the rank")
+    require(x.shape[axis] <= FOLD_TERMS, f"axis {axis} is {x.shape[axis]} long", f"At most {FOLD_TERMS}")
+    _output(node, I64, x.shape)
+
+
+def philox(node: Node) -> None:
+    """seed, step: i64 scalars; param [node]; f32 of any shape."""
+    _arity(node, 2)
+    _params(node, 1)
+    _literal_count(node, 0)
+    _dtypes(node.inputs, I64)
+    require(
+        all(i.shape == () for i in node.inputs),
+        f"shapes {_shapes([i.shape for i in node.inputs])}",
+        "Seed and step are scalars",
+    )
+    require(0 <= node.params[0] < 2**24, f"node is {node.params[0]}", "It is at least 0 and below 2^24")
+    _output(node, F32, node.shape)
+
+
 def iota(node: Node) -> None:
     """Params [start, step]; i64."""
     _arity(node, 0)

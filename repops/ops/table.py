@@ -197,6 +197,8 @@ _ROWS: list[Operator] = [
     Operator("scatter", rules.scatter, twins.scatter, fused=_FUSED["scatter"]),
     Operator("embedding", rules.embedding, twins.embedding),
     Operator("embedding_grad", rules.embedding_grad, twins.embedding_grad),
+    Operator("cumsum", rules.cumsum, twins.cumsum),
+    Operator("philox", rules.philox, twins.philox),
     Operator("iota", rules.iota, twins.iota),
     Operator("fill", rules.fill, twins.fill),
 ]

@@ -208,6 +208,32 @@ def embedding_grad(node: Node, inputs: Sequence[Array]) -> Array:
     return out
 
 
+def cumsum(node: Node, inputs: Sequence[Array]) -> Array:
+    with np.errstate(over="ignore"):
+        return np.cumsum(inputs[0], axis=node.params[0], dtype=np.int64)
+
+
+def philox(node: Node, inputs: Sequence[Array]) -> Array:
+    seed, step = (int(x) for x in inputs)
+    return philox_uniform(seed, step, node.params[0], math.prod(node.shape)).reshape(node.shape).astype(np.float64)
+
+
+def philox_uniform(seed: int, step: int, node: int, count: int) -> Array:
+    """The first `count` f32 numbers in [0, 1) of `philox`: the same bits as the operator's."""
+    block = np.arange(-(-count // 4), dtype=np.uint64)
+    low = np.uint64(0xFFFFFFFF)
+    half = np.uint64(32)
+    words = [block & low, block >> half | np.uint64(node << 8)]
+    words += [np.full_like(block, word) for word in (step & 0xFFFFFFFF, step >> 32 & 0xFFFFFFFF)]
+    keys = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF]
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * words[0], np.uint64(0xCD9E8D57) * words[2]
+        k0, k1 = (np.uint64(k) for k in keys)
+        words = [p1 >> half ^ words[1] ^ k0, p1 & low, p0 >> half ^ words[3] ^ k1, p0 & low]
+        keys = [(keys[0] + 0x9E3779B9) & 0xFFFFFFFF, (keys[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return ((np.stack(words, 1).ravel()[:count] >> np.uint64(8)) * 2.0**-24).astype(np.float32)
+
+
 def iota(node: Node, inputs: Sequence[Array]) -> Array:
     start, step = node.params
     with np.errstate(over="ignore"):
