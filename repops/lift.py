@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from repops.callable import CallableModule
+from repops.capture.random import SEED, STEP
 from repops.capture.trace import Step
 from repops.errors import CaptureError
 from repops.optim import Optimizer, Schedule
@@ -25,18 +26,18 @@ _INPUT, _TARGET, _OUTPUT = "x", "y", "output"
 
 @overload
 def lift(
-    module: nn.Module, loss: Loss, *, optimizer: Optimizer, schedule: Schedule
+    module: nn.Module, loss: Loss, *, optimizer: Optimizer, schedule: Schedule, seed: int | None = None
 ) -> tuple[Step, Tensors, MakeBatch]: ...
 
 
 @overload
 def lift(
-    module: nn.Module, loss: None = None, *, optimizer: Optimizer, schedule: Schedule
+    module: nn.Module, loss: None = None, *, optimizer: Optimizer, schedule: Schedule, seed: int | None = None
 ) -> tuple[Step, Tensors, MakeNamedBatch]: ...
 
 
 def lift(
-    module: nn.Module, loss: Loss | None = None, *, optimizer: Optimizer, schedule: Schedule
+    module: nn.Module, loss: Loss | None = None, *, optimizer: Optimizer, schedule: Schedule, seed: int | None = None
 ) -> tuple[Step, Tensors, Any]:
     """A module, its loss, an optimizer and a learning-rate schedule as (step, initial state, make_batch).
 
@@ -47,6 +48,10 @@ def lift(
     that index (from 0). Without one the module computes it, as those of `transformers` do from their labels: the loss
     is the field "loss" of module(**inputs), and the batch is `make_batch(inputs, index)`, inputs being tensors by
     keyword. Besides its inputs a batch holds the optimizer's scalars as 0-d f32 tensors, computed in float64.
+
+    seed: of the dropout masks; the batch then holds it and the step's index as 0-d i64 tensors "dropout.seed" and
+    "dropout.step". Default: 0 if the module has a dropout layer in train mode, else there are none. Give it where
+    dropout is not a layer of its own (a probability passed to attention).
 
     Frozen parameters (requires_grad False) are slots that do not change. The module is not modified; its train or eval
     mode is the step's.
@@ -62,12 +67,16 @@ def lift(
     buffers = {name: buffer.detach().clone() for name, buffer in module.named_buffers()}
     moments = optimizer.slots({name: parameters[name] for name in trained})
     state = _joined(parameters, buffers, moments, {LOSS: torch.zeros(())})
+    if seed is None and any(_drops(m) for m in module.modules()):
+        seed = 0
 
     def scalars(index: int) -> Tensors:
-        return {
+        numbers = {
             name: torch.tensor(number, dtype=torch.float64).to(torch.float32)
             for name, number in optimizer.scalars(index, float(schedule(index))).items()
         }
+        random = {} if seed is None else {SEED: torch.tensor(seed), STEP: torch.tensor(index)}
+        return _joined(numbers, random)
 
     not_inputs = set(scalars(0))
 
@@ -139,6 +148,12 @@ def _own_loss(output: Any) -> Tensor:
             "its output has no 0-d tensor `loss`", "module", "Pass it what it computes a loss from (labels), or a loss"
         )
     return value
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether a module is dropout that draws numbers."""
+    p = getattr(module, "p", getattr(module, "dropout", 0.0))
+    return module.training and isinstance(p, float) and p > 0
 
 
 def _joined(*groups: Mapping[str, Tensor]) -> Tensors:

@@ -571,4 +571,4 @@ RO_ELEMENT(fill) { return low_bytes(call.literals[0], call.out.dtype); }
 }  // namespace RO_ISA
 }  // namespace ro
 
-#include "element_window.h"
+#include "element_random.h"

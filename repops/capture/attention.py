@@ -88,7 +88,12 @@ class AttentionCapture(TorchFunctionMode):
     """While active, `F.scaled_dot_product_attention` is traced as `repops::attention`.
 
     With a mask or dropout, which the group does not have, it is written out with matmul and softmax.
+    random_only: touch only calls with dropout, for an eager run that draws the same masks.
     """
+
+    def __init__(self, random_only: bool = False) -> None:
+        super().__init__()
+        self._random_only = random_only
 
     def __torch_function__(
         self,
@@ -97,9 +102,15 @@ class AttentionCapture(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        if func is F.scaled_dot_product_attention:
+        if func is F.scaled_dot_product_attention and (not self._random_only or _has_dropout(*args, **(kwargs or {}))):
             return grouped_attention(*args, **(kwargs or {}))
         return func(*args, **(kwargs or {}))
+
+
+def _has_dropout(
+    query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0, **_: object
+) -> bool:
+    return dropout_p > 0
 
 
 def grouped_attention(

@@ -25,6 +25,10 @@ F32, I64, BOOL = DType.F32, DType.I64, DType.BOOL
 LOW = (DType.BF16, DType.F16)
 
 
+class Unsupported(Exception):
+    """Raised by a lowering rule for arguments that it has no operators for; says what."""
+
+
 @dataclass(frozen=True, slots=True)
 class Value:
     """A view of what `ref` refers to. strides count elements; a broadcast or length-1 axis has stride 0.

@@ -14,11 +14,13 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from repops.capture.builder import Builder, Value, pattern
+from repops.capture import spatial
+from repops.capture.builder import Builder, Unsupported, Value, pattern
 from repops.dtypes import DType
 from repops.errors import CaptureError, TensorError, UnsupportedOperators
 from repops.execute import as_array
 from repops.graph.ir import BatchTensor, Program, Shape
+from repops.ops.rules import FOLD_TERMS
 
 F32, I64, BOOL = DType.F32, DType.I64, DType.BOOL
 # In which dtype a rule computes what torch has in this one; floats are rounded to their own once, at the end.
@@ -35,10 +37,6 @@ _STATISTICS = {"aten.native_layer_norm.default": (1, 2)}
 
 Outputs = Value | tuple[Value | None, ...]
 Rule = Callable[..., Outputs]
-
-
-class Unsupported(Exception):
-    """Raised by a rule for arguments that it has no operators for; says what."""
 
 
 def lower(graph: GraphModule, slots: Sequence[tuple[str, DType, Shape]], batch: Sequence[BatchTensor]) -> Program:
@@ -671,6 +669,9 @@ class _Lowering:
         axes = _axes(x, dims)
         kept = [a for a in range(len(x.shape)) if a not in axes]
         n = prod(x.shape[a] for a in axes)
+        if kept == [1]:  # of channels: shares the nodes of batch norm
+            _, ssq = (c := spatial.Channels(self.b, x.shape)).statistics(c.rows(self._float(x)))
+            return self.b.view(self._over(ssq, n - (1 if correction is None else correction)), self.shape)
         rows = self.b.view(self.b.plain(self.b.permute(self._float(x), [*kept, *axes])), (x.count // max(n, 1), n))
         mean = self._over(self.b.fold("sum", [rows], 1), n)
         ssq = self.b.fold("sum_sq_centered", [rows, mean], 1)
@@ -820,6 +821,20 @@ class _Lowering:
 
     def _affine(self, x: Value | None, n: int, default: float) -> Value:
         return self.b.scalar(default, F32) if x is None else self.b.view(x, (n,))
+
+    def cumsum(self, x: Value, dim: int, **_: object) -> Value:
+        if self.dtype is not I64:
+            raise Unsupported(f"of {self.dtype.text}")
+        if not x.shape:
+            return self.b.cast(x, I64)
+        dim %= len(x.shape)
+        if x.shape[dim] > FOLD_TERMS:
+            raise Unsupported(f"along an axis longer than {FOLD_TERMS}")
+        x = x if x.dtype is BOOL else self.b.cast(x, I64)
+        return self.b.node("cumsum", [x], I64, x.shape, (dim,))
+
+    def philox(self, seed: Value, step: Value, node: int, shape: Sequence[int]) -> Value:
+        return self.b.node("philox", [seed, step], F32, tuple(shape), (node,))
 
     # Attention group
 
@@ -1007,6 +1022,9 @@ _RULES: dict[str, Rule] = {
     "aten._log_softmax_backward_data.default": _L.log_softmax_backward,
     "aten.native_layer_norm.default": _L.layer_norm,
     "aten.native_layer_norm_backward.default": _L.layer_norm_backward,
+    **spatial.RULES,
+    "aten.cumsum.default": _L.cumsum,
+    "repops.philox.default": _L.philox,
     "repops.attention.default": _L.attention,
     "repops.attention_backward.default": _L.attention_backward,
 }

@@ -18,6 +18,8 @@ from torch.fx.traceback import preserve_node_meta, set_stack_trace
 from torch.overrides import TorchFunctionMode
 
 from repops.capture.attention import AttentionCapture
+from repops.capture.norms import NormCapture
+from repops.capture.random import RandomCapture
 from repops.errors import CaptureError
 
 Step = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
@@ -26,6 +28,10 @@ Step = Callable[[dict[str, Tensor], dict[str, Tensor]], dict[str, Tensor]]
 _KEPT = [
     "native_layer_norm",
     "native_layer_norm_backward",
+    "native_batch_norm",
+    "native_batch_norm_backward",
+    "native_group_norm",
+    "native_group_norm_backward",
     "_softmax",
     "_softmax_backward_data",
     "_log_softmax",
@@ -70,8 +76,9 @@ def trace(step: Step, state: dict[str, Tensor], batch: dict[str, Tensor]) -> Gra
 
     def flat(*tensors: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(names, tensors, strict=False))
-        result = step(given, dict(zip(batch, tensors[len(names) :], strict=True)))
-        return tuple(_returned(result, state))
+        scalars = dict(zip(batch, tensors[len(names) :], strict=True))
+        with NormCapture(), RandomCapture(scalars), AttentionCapture(), _Places():
+            return tuple(_returned(step(given, scalars), state))
 
     return trace_function(flat, [*state.values(), *batch.values()])
 
@@ -89,6 +96,7 @@ def trace_function(function: Callable[..., Any], arguments: Sequence[Tensor]) ->
                 "Decide from shapes and Python values, or use torch.where",
             ) from None
         second = _make(torch.func.functionalize(Interpreter(first).run, remove="mutations"), arguments)
+    _fill_overwritten(second)
     second.graph.eliminate_dead_code(is_impure_node=_is_impure)
     return second
 
@@ -101,6 +109,17 @@ def _raised_at(error: Exception) -> str:
     """The user's line that led to an error."""
     frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_LIBRARIES)]
     return f"{Path(frames[-1].filename).name} line {frames[-1].lineno}" if frames else "step"
+
+
+def _fill_overwritten(graph: GraphModule) -> None:
+    """What is copied over as a whole may be anything before: zeros instead of memory that nobody set."""
+    for node in graph.graph.nodes:
+        if node.target is torch.ops.aten.copy.default and str(node.args[0].target).startswith("aten.empty"):
+            old = node.args[0].meta["val"]
+            with graph.graph.inserting_before(node):
+                zeros = graph.graph.call_function(torch.ops.aten.full.default, (list(old.shape), 0))
+            zeros.meta["val"] = old
+            node.args = (zeros, *node.args[1:])
 
 
 class _Places(TorchFunctionMode):

@@ -25,6 +25,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from repops.capture.attention import AttentionCapture
+from repops.capture.random import RandomCapture
 from repops.capture.trace import Step
 from repops.dtypes import DType, to_float64
 from repops.errors import CaptureError
@@ -88,8 +90,13 @@ def run_twins(program: Program, state: Mapping[str, Array], batch: Mapping[str, 
 
 
 def run_eagerly(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Array]:
-    """The new state by the step itself, which does not change its arguments (a trace would have refused that)."""
-    return _numbers(step(dict(state), dict(batch)))
+    """The new state by the step itself, which does not change its arguments (a trace would have refused that).
+
+    Only its random numbers are the program's.
+    """
+    with RandomCapture(batch), AttentionCapture(random_only=True):
+        result = step(dict(state), dict(batch))
+    return _numbers(result)
 
 
 def _run_in_float64(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]) -> dict[str, Array]:

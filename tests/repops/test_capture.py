@@ -140,6 +140,7 @@ CASES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "split": lambda x, i, c: (
         torch.cat([a * k for k, a in enumerate(x.split([1, 3], 2))], 2) + torch.stack(x.unbind(1)[::-1], 1)
     ),
+    "repeat": lambda x, i, c: x + x[:, :1, :2].repeat(1, 3, 2) + x[0, 0].repeat(2, 3, 1),
     "chunk": lambda x, i, c: torch.cat(x.chunk(3, 1)[::-1], 1) + torch.cat([x[:1], x[:1]]),
     "pad": lambda x, i, c: (
         F.pad(x, (1, 0, 0, 2))[:, :3, :4]
@@ -302,16 +303,16 @@ def refused(step: Step, state: dict[str, Tensor] | None = None, batch: dict[str,
 def test_everything_unsupported_is_listed_with_count_and_place() -> None:
     def step(s: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, Tensor]:
         x = torch.sort(s["p"])[0]
-        x = x.cumsum(0) + s["p"].cumsum(0)
-        return {"p": F.dropout(x, 0.5) + torch.empty(4)}
+        x = x.cumprod(0) + s["p"].cumprod(0)
+        return {"p": x + torch.randn(4) + torch.empty(4)}
 
     with pytest.raises(UnsupportedOperators) as caught:
         capture(step, STATE, {})
     line = step.__code__.co_firstlineno
     listed = "\n".join(caught.value.operators)
     assert f"aten.sort.default: 1 time, first at test_capture.py line {line + 1}" in listed
-    assert f"aten.cumsum.default: 2 times, first at test_capture.py line {line + 2}" in listed
-    assert "aten.bernoulli" in listed and "aten.empty.memory_format" in listed
+    assert f"aten.cumprod.default: 2 times, first at test_capture.py line {line + 2}" in listed
+    assert "aten.randn" in listed and "aten.empty.memory_format" in listed
 
 
 def test_unused_unsupported_work_is_dropped() -> None:

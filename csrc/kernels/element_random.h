@@ -1,4 +1,4 @@
-// The reference of the operators over windows (convolution, pooling), of running sums and of random numbers. Part of element.h.
+// The reference of running sums and random numbers. Part of element.h.
 #pragma once
 #include "philox.h"
 
