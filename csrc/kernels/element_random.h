@@ -10,7 +10,7 @@ namespace RO_ISA {
 RO_ELEMENT(philox) {
   uint32_t words[4][1];
   philox_blocks<1>(PhiloxKey(call), (uint64_t)index >> 2, words);
-  return pattern(philox_uniform(words[index & 3][0]));
+  return pattern(call, philox_uniform(words[index & 3][0]));
 }
 
 RO_ELEMENT(cumsum) {
@@ -23,7 +23,7 @@ RO_ELEMENT(cumsum) {
     const int64_t i = position(x, c);
     total = add_i64(total, x.dtype == kI64 ? load_i64(x.data, i) : (int64_t)load_bool(x.data, i));
   }
-  return pattern(total);
+  return pattern(call, total);
 }
 
 }  // namespace RO_ISA
