@@ -103,6 +103,8 @@ class Function:
         return self._guarded(lambda: Call(trace_function(function, examples), layouts, isa, transient=True)), several
 
     def _differentiable(self, form: _Form, tensors: list[torch.Tensor]) -> Any:
+        if self.__name__ in _ORDERED:
+            tensors = [x.contiguous() for x in tensors]
         isa = settings.isa()
         types = tuple((x.dtype, x.shape, x.stride(), x.requires_grad) for x in tensors)
 

@@ -218,6 +218,12 @@ def test_any_view_gives_the_bits_of_its_contiguous_copy(view: str) -> None:
         assert same_bits(repops.matmul(x, y), repops.matmul(x.contiguous(), y))
 
 
+def test_a_view_that_requires_gradients_is_folded_in_its_logical_order() -> None:
+    for _ in range(6):
+        x = f32(40, 61, 8).transpose(0, 2)
+        assert same_bits(repops.sum(x.detach().requires_grad_()).detach(), repops.sum(x.contiguous()))
+
+
 def test_numpy_views_that_torch_has_not() -> None:
     x = f32(4, 6).numpy()
     for view in (x[::-1], x[:, ::-2], np.broadcast_to(x[:1], (5, 6)), np.frombuffer(x.tobytes(), np.float32)[1:]):
