@@ -242,6 +242,17 @@ def iota() -> Iterator[Shaped]:
         yield Shaped([], shape, (start, step))
 
 
+def cumsum() -> Iterator[Shaped]:
+    for dtype in (DType.I64, BOOL):
+        for shape, axis in [((7,), 0), ((0,), 0), ((3, 0), 0), ((5, 33), 1), ((5, 33), 0), ((2, 700, 3), 1)]:
+            yield Shaped([Arg(shape, dtype)], shape, (axis,))
+
+
+def philox() -> Iterator[Shaped]:
+    for shape, node in [((), 0), ((0,), 3), ((1,), 1), ((70,), 2**24 - 1), ((3, 7, 11), 5), ((40_001,), 9)]:
+        yield Shaped([Arg((), DType.I64, SPECIAL), Arg((), DType.I64, SPECIAL)], shape, (node,))
+
+
 def fill() -> Iterator[Shaped]:
     for shape in [(), (0, 3), (1,), (19,), (3, 7, 11), (40_000,)]:
         yield Shaped([], shape, (), (PATTERN,))
@@ -260,6 +271,8 @@ SHAPES: dict[str, Callable[[], Iterator[Shaped]]] = {
     "embedding": embedding,
     "embedding_grad": embedding_grad,
     "iota": iota,
+    "cumsum": cumsum,
+    "philox": philox,
     "fill": fill,
 }
 
