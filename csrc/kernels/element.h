@@ -571,4 +571,5 @@ RO_ELEMENT(fill) { return low_bytes(call.literals[0], call.out.dtype); }
 }  // namespace RO_ISA
 }  // namespace ro
 
+#include "element_conv.h"
 #include "element_random.h"

@@ -6,6 +6,7 @@
 #include "registry.h"
 #include "simd.h"
 #include "matmul.h"
+#include "conv.h"
 #include "reduce.h"
 #include "attention.h"
 #include "rows.h"

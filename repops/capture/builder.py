@@ -212,6 +212,13 @@ class Builder:
         (a, ta), (b, tb) = self._operand(a), self._operand(b)
         return self._links("matmul", [a, b], k, F32, shape, lambda start, stop: (ta, tb, start, stop))
 
+    def convolution(self, op: str, a: Value, b: Value, terms: int, shape: Shape, geometry: tuple[int, ...]) -> Value:
+        """conv2d or one of its gradients over `terms` positions; geometry: its params but for the range."""
+        if prod(shape) == 0:
+            return self._empty(F32, shape)
+        inputs = [self.plain(a), self.plain(b)]
+        return self._links(op, inputs, terms, F32, shape, lambda start, stop: (*geometry, start, stop))
+
     def embedding_grad(self, dy: Value, index: Value, rows: int) -> Value:
         """dy [n, D] added into the rows index [n] of zeros [rows, D]."""
         shape = (rows, dy.shape[1])

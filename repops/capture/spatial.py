@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from repops.capture.builder import Builder, Unsupported, Value, pattern
 from repops.dtypes import DType
+from repops.graph.ir import Shape
 
 if TYPE_CHECKING:
     from repops.capture.lower import _Lowering
@@ -216,7 +217,108 @@ def group_norm_backward(
     return dx, dw, db
 
 
+class _Convolution:
+    """The geometry of a convolution over images, or over sequences as images of one row.
+
+    x, w and y are the roles of docs/spec/operators.md: a transposed convolution reads y and gives x.
+    """
+
+    def __init__(
+        self,
+        builder: Builder,
+        rank: int,
+        stride: Sequence[int],
+        padding: Sequence[int],
+        dilation: Sequence[int],
+        groups: int,
+    ) -> None:
+        self.b, self.groups = builder, groups
+        flat = rank == 3
+        stride, padding, dilation = ([neutral] * flat + list(v) for v, neutral in
+                                     ((stride, 1), (padding, 0), (dilation, 1)))  # fmt: skip
+        self.stride, self.padding, self.dilation = stride, padding, dilation
+
+    @staticmethod
+    def _image(shape: Shape) -> Shape:
+        return shape if len(shape) == 4 else (*shape[:2], 1, shape[2])
+
+    def _run(self, op: str, a: Value, b: Value, terms: int, shape: Shape) -> Value:
+        a, b = (self.b.view(self.b.plain(v), self._image(v.shape)) for v in (a, b))
+        geometry = (self.groups, *self.stride, *self.padding, *self.dilation)
+        return self.b.view(self.b.convolution(op, a, b, terms, self._image(shape), geometry), shape)
+
+    def forward(self, x: Value, w: Value, y: Shape) -> Value:
+        """y."""
+        return self._run("conv2d", x, w, prod(w.shape[1:]), y)
+
+    def dx(self, dy: Value, w: Value, x: Shape) -> Value:
+        """The gradient of x."""
+        return self._run("conv2d_dx", dy, w, w.shape[0] // self.groups * prod(w.shape[2:]), x)
+
+    def dw(self, dy: Value, x: Value, w: Shape) -> Value:
+        """The gradient of w."""
+        return self._run("conv2d_dw", dy, x, dy.shape[0] * prod(dy.shape[2:]), w)
+
+
+def convolution(
+    lowering: _Lowering,
+    x: Value,
+    weight: Value,
+    bias: Value | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Value:
+    """y, transposed or not; the bias is an add."""
+    rank = len(x.shape)
+    if rank not in (3, 4):
+        raise Unsupported(f"of rank {rank}")
+    b, out = lowering.b, lowering.shape
+    c = _Convolution(b, rank, stride, padding, dilation, groups)
+    if transposed and any(o >= s for o, s in zip(output_padding, stride, strict=True)):
+        raise Unsupported("output padding of a stride or more")
+    y = c.dx(x, weight, out) if transposed else c.forward(x, weight, out)
+    if bias is None:
+        return y
+    return b.pointwise("add", y, b.view(b.plain(bias), (out[1], *(1 for _ in out[2:]))))
+
+
+def convolution_backward(
+    lowering: _Lowering,
+    dy: Value,
+    x: Value,
+    weight: Value,
+    _: Sequence[int] | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+    mask: Sequence[bool],
+) -> tuple[Value | None, ...]:
+    """The gradients of x, weight and bias."""
+    rank = len(x.shape)
+    if rank not in (3, 4):
+        raise Unsupported(f"of rank {rank}")
+    c = _Convolution(lowering.b, rank, stride, padding, dilation, groups)
+    channels = Channels(lowering.b, dy.shape)
+    dx = dw = db = None
+    if mask[0]:
+        dx = c.forward(dy, weight, x.shape) if transposed else c.dx(dy, weight, x.shape)
+    if mask[1]:
+        dw = c.dw(x, dy, weight.shape) if transposed else c.dw(dy, x, weight.shape)
+    if mask[2]:
+        db = channels.fold("sum", channels.rows(dy))
+    return dx, dw, db
+
+
 RULES: dict[str, Callable[..., Any]] = {
+    "aten.convolution.default": convolution,
+    "aten.convolution_backward.default": convolution_backward,
     "aten.native_batch_norm.default": batch_norm,
     "aten.native_batch_norm_backward.default": batch_norm_backward,
     "aten.native_group_norm.default": group_norm,

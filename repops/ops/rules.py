@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from math import prod
 
 from repops.dtypes import DType
 from repops.graph.ir import MAX_RANK, Input, Node, Shape
 
 FOLD_TERMS = 16_384
 ATTENTION_LIMIT = 16_384
+WINDOW_LIMIT = 2**31
 
 Rule = Callable[[Node], None]
 
@@ -132,6 +134,62 @@ def matmul(node: Node) -> None:
     require(k == k2, f"inner dimensions {k} and {k2} differ", "They must be equal")
     _floats(node.inputs[:2])
     _fold(node, k, start, stop, F32, (*a.shape[:-2], m, n))
+
+
+def convolution(name: str) -> Rule:
+    """x [N, G C, H, W], w [G O, C, KH, KW], y [N, G O, OH, OW], two of them to the third; a fold over what they share.
+
+    Params [groups, stride, stride, pad, pad, dilation, dilation, start, stop], height before width.
+    """
+    roles = _CONVOLUTION[name]
+
+    def rule(node: Node) -> None:
+        _literal_count(node, 0)
+        _params(node, 9)
+        groups, start, stop = node.params[0], *node.params[-2:]
+        _arity(node, 2 + (start > 0))
+        _floats(node.inputs[:2])
+        shapes = dict(zip(roles, (*(i.shape for i in node.inputs[:2]), node.shape), strict=True))
+        require(
+            all(len(s) == 4 for s in shapes.values()),
+            f"shapes {_shapes(list(shapes.values()))}",
+            "Images, weights and gradients have rank 4",
+        )
+        x, w, y = (shapes[r] for r in "xwy")
+        require(1 <= groups < WINDOW_LIMIT, f"groups are {groups}", f"At least 1, below {WINDOW_LIMIT}")
+        require(
+            x[0] == y[0] and x[1] == groups * w[1] and y[1] == w[0] and w[0] % groups == 0,
+            f"x {list(x)}, w {list(w)}, y {list(y)} with {groups} groups",
+            "They are [N, G C, H, W], [G O, C, KH, KW] and [N, G O, OH, OW]",
+        )
+        for axis, (stride, pad, dilation) in enumerate(zip(*(node.params[i : i + 2] for i in (1, 3, 5)), strict=True)):
+            window(x[2 + axis], w[2 + axis], y[2 + axis], stride, pad, dilation)
+        terms = {"conv2d": w[1:], "conv2d_dx": (w[0] // groups, *w[2:]), "conv2d_dw": (y[0], *y[2:])}[name]
+        _fold(node, prod(terms), start, stop, F32, node.shape)
+
+    return rule
+
+
+_CONVOLUTION = {"conv2d": "xwy", "conv2d_dx": "ywx", "conv2d_dw": "yxw"}
+
+
+def window(size: int, taps: int, out: int, stride: int, pad: int, dilation: int) -> None:
+    """One axis of a convolution: `out` windows of `taps` taps over `size` positions with `pad` more on either side.
+
+    Raises RuleViolation.
+    """
+    for name, value, low in (("size", size, 0), ("taps", taps, 1), ("stride", stride, 1), ("pad", pad, 0)):
+        require(low <= value < WINDOW_LIMIT, f"{name} is {value}", f"At least {low}, below {WINDOW_LIMIT}")
+    require(1 <= dilation < WINDOW_LIMIT, f"dilation is {dilation}", f"At least 1, below {WINDOW_LIMIT}")
+    room = size + 2 * pad - dilation * (taps - 1) - 1
+    require(
+        room >= 0, f"a window of {dilation * (taps - 1) + 1} over {size + 2 * pad}", "A window fits the padded axis"
+    )
+    require(
+        out == room // stride + 1,
+        f"{out} windows of {taps} taps over {size}, stride {stride}, pad {pad}, dilation {dilation}",
+        f"There are {room // stride + 1}",
+    )
 
 
 def attention(name: str) -> Rule:

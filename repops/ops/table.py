@@ -177,6 +177,9 @@ _ROWS: list[Operator] = [
     ),
     *_sums(4, sum_mul_normalized=lambda g, x, mean, rstd: g * (x - mean) * rstd),
     Operator("matmul", rules.matmul, twins.matmul),
+    Operator("conv2d", rules.convolution("conv2d"), twins.conv2d),
+    Operator("conv2d_dx", rules.convolution("conv2d_dx"), twins.conv2d_dx),
+    Operator("conv2d_dw", rules.convolution("conv2d_dw"), twins.conv2d_dw),
     *_attention(
         scores=twins.attention_scores,
         max=twins.attention_max,

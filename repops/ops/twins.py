@@ -8,7 +8,7 @@ its inputs in the shapes under which the node reads them, and returns the output
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -78,6 +78,78 @@ def matmul(node: Node, inputs: Sequence[Array]) -> Array:
     a, b = (x.swapaxes(-1, -2) if t else x for x, t in zip(inputs, (ta, tb), strict=False))
     out = a[..., start:stop] @ b[..., start:stop, :]
     return np.asarray(inputs[2] + out if start else out)
+
+
+class _Convolution:
+    """The tensors of a convolution by groups, x and dx padded."""
+
+    def __init__(self, node: Node, x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...]) -> None:
+        self.groups, *geometry = node.params[:7]
+        self.stride, self.pad, self.dilation = geometry[:2], geometry[2:4], geometry[4:]
+        g = self.groups
+        self.x = (x[0], g, x[1] // g, *x[2:])
+        self.w = (g, w[0] // g, *w[1:])
+        self.y = (y[0], g, y[1] // g, y[2] * y[3])
+        self.out = y[2:]
+
+    def padded(self, x: Array) -> Array:
+        return np.pad(x.reshape(self.x), ((0, 0),) * 3 + tuple((p, p) for p in self.pad))
+
+    def inside(self, padded: Array) -> Array:
+        """What `padded` added is taken off."""
+        ph, pw = self.pad
+        return padded[..., ph : padded.shape[-2] - ph, pw : padded.shape[-1] - pw]
+
+    def taps(self) -> Iterator[tuple[tuple[int, int], tuple[slice, slice]]]:
+        """Each tap and what the windows see through it of the padded rows and columns."""
+        for tap in np.ndindex(self.w[-2:]):
+            first = [t * d for t, d in zip(tap, self.dilation, strict=True)]
+            rows, columns = (
+                slice(f, f + (o - 1) * s + 1, s) for f, o, s in zip(first, self.out, self.stride, strict=True)
+            )
+            yield (tap[0], tap[1]), (rows, columns)
+
+
+def _linked(node: Node, terms: Array) -> Array:
+    """The terms [start, stop) of a link, counted over the last three axes; zeros in place of the others."""
+    flat = terms.reshape(*terms.shape[:-3], -1)
+    place = np.arange(flat.shape[-1])
+    return np.where((place >= node.params[-2]) & (place < node.params[-1]), flat, 0.0).reshape(terms.shape)
+
+
+def _carried(node: Node, inputs: Sequence[Array], out: Array) -> Array:
+    out = out.reshape(node.shape)
+    return np.asarray(inputs[2] + out if node.params[-2] else out)
+
+
+def conv2d(node: Node, inputs: Sequence[Array]) -> Array:
+    x, w = inputs[:2]
+    c = _Convolution(node, x.shape, w.shape, node.shape)
+    padded, weight, out = c.padded(x), _linked(node, w.reshape(c.w)), np.zeros(c.y)
+    for tap, seen in c.taps():
+        out += weight[(..., *tap)] @ padded[(..., *seen)].reshape(*c.x[:3], c.y[-1])
+    return _carried(node, inputs, out)
+
+
+def conv2d_dx(node: Node, inputs: Sequence[Array]) -> Array:
+    dy, w = inputs[:2]
+    c = _Convolution(node, node.shape, w.shape, dy.shape)
+    weight = np.moveaxis(_linked(node, np.moveaxis(w.reshape(c.w), 1, 2)), 1, 2)
+    dy, out = dy.reshape(c.y), c.padded(np.zeros(node.shape))
+    for tap, seen in c.taps():
+        out[(..., *seen)] += (weight[(..., *tap)].swapaxes(-1, -2) @ dy).reshape(*c.x[:3], *c.out)
+    return _carried(node, inputs, c.inside(out))
+
+
+def conv2d_dw(node: Node, inputs: Sequence[Array]) -> Array:
+    dy, x = inputs[:2]
+    c = _Convolution(node, x.shape, node.shape, dy.shape)
+    padded, out = c.padded(x), np.zeros(c.w)
+    terms = np.moveaxis(_linked(node, np.moveaxis(dy, 1, 0)), 0, 1).reshape(c.y)
+    for tap, seen in c.taps():
+        through = padded[(..., *seen)].reshape(*c.x[:3], c.y[-1])
+        out[(..., *tap)] = (terms @ through.swapaxes(-1, -2)).sum(axis=0)
+    return _carried(node, inputs, out)
 
 
 def _visible(node: Node, shape: tuple[int, ...]) -> Array:

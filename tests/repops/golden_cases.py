@@ -141,6 +141,34 @@ def matmul() -> Iterator[Shaped]:
             yield Shaped([*args((m, LONG), (LONG, n)), *carry], (m, n), (0, 0, start, stop), (), BOTH)
 
 
+CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [  # N, G, C, O, H, W, KH, KW; strides, pads, dilations
+    ((2, 1, 5, 7, 6, 9, 3, 3), (1, 1, 1, 1, 1, 1)), ((2, 1, 3, 18, 9, 8, 3, 2), (2, 3, 2, 0, 1, 2)),
+    ((1, 9, 1, 1, 7, 11, 3, 3), (1, 1, 1, 1, 1, 1)), ((2, 2, 20, 3, 5, 5, 1, 1), (1, 1, 0, 0, 1, 1)),
+    ((1, 1, 3, 9, 16, 24, 8, 8), (8, 8, 0, 0, 1, 1)), ((1, 1, 3, 4, 15, 13, 7, 7), (2, 2, 3, 3, 1, 1)),
+    ((3, 2, 33, 17, 4, 4, 3, 3), (1, 1, 2, 2, 2, 2)), ((1, 1, 2, 2, 1, 1, 1, 1), (2, 2, 3, 3, 1, 1)),
+    ((0, 1, 2, 3, 4, 4, 3, 3), (1, 1, 1, 1, 1, 1)), ((2, 1, 0, 3, 4, 4, 3, 3), (1, 1, 1, 1, 1, 1)),
+    ((1, 1, 2, 3, 0, 4, 1, 3), (1, 1, 1, 1, 1, 1)), ((1, 1, 1, 3, 4, 4, 17, 17), (1, 1, 16, 16, 1, 1)),
+]  # fmt: skip
+LONG_CONVOLUTION = {
+    "conv2d": (1, 1, 1830, 2, 2, 3, 3, 3),
+    "conv2d_dx": (1, 1, 2, 1830, 2, 3, 3, 3),
+    "conv2d_dw": (3, 1, 2, 2, 75, 75, 3, 3),
+}
+
+
+def convolution(op: str) -> Iterator[Shaped]:
+    calls = [*CONVOLUTIONS, (LONG_CONVOLUTION[op], (1, 1, 1, 1, 1, 1))]
+    for (n, g, c, o, h, w, kh, kw), (sh, sw, ph, pw, dh, dw) in calls:
+        oh, ow = (h + 2 * ph - dh * (kh - 1) - 1) // sh + 1, (w + 2 * pw - dw * (kw - 1) - 1) // sw + 1
+        roles: dict[str, Shape] = {"x": (n, g * c, h, w), "w": (g * o, c, kh, kw), "y": (n, g * o, oh, ow)}
+        first, second, out = {"conv2d": "xwy", "conv2d_dx": "ywx", "conv2d_dw": "yxw"}[op]
+        terms = {"conv2d": c * kh * kw, "conv2d_dx": o * kh * kw, "conv2d_dw": n * oh * ow}[op]
+        for start in range(0, max(terms, 1), 16_384):
+            carry = [Arg(roles[out], "C")] if start else []
+            params = (g, sh, sw, ph, pw, dh, dw, start, min(start + 16_384, terms))
+            yield Shaped([*args(roles[first], roles[second]), *carry], roles[out], params, (), BOTH)
+
+
 ATTENTION = {
     "attention_scores": (("BTD", "BSD"), "BTS", SCALE),
     "attention_max": (("BTS",), "BT1", ()),
@@ -260,6 +288,7 @@ def fill() -> Iterator[Shaped]:
 
 SHAPES: dict[str, Callable[[], Iterator[Shaped]]] = {
     "matmul": matmul,
+    **{op: (lambda op=op: convolution(op)) for op in LONG_CONVOLUTION},
     **{op: (lambda op=op: attention(op)) for op in ATTENTION},
     "permute": permute,
     "expand": expand,
