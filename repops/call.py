@@ -50,6 +50,8 @@ class Call:
         values = [Value(Ref.batch(i), x.dtype, x.shape, x.strides) for i, x in enumerate(inputs)]
         updates = []
         for value, out in zip(lower_nodes(graph, builder, values), self.outputs, strict=True):
+            if isinstance(value, Value) and value.dtype.is_float and out.dtype.is_float:
+                value = builder.cast(value, out.dtype)  # statistics, which stay f32 within a graph
             stored = builder.permute(value, np.argsort(out.axes).tolist()) if isinstance(value, Value) else None
             if stored is None or stored.dtype is not out.dtype or stored.shape != out.stored:
                 raise CaptureError("an output was not lowered to its own dtype and shape", "graph", "Report this graph")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -86,16 +88,96 @@ def test_a_training_goes_down_and_repeats() -> None:
     assert run() == run()
 
 
-def test_what_has_no_operator_is_refused_with_its_name() -> None:
+def test_what_has_no_operator_is_refused_with_our_own_error() -> None:
     function = torch.compile(lambda x: torch.fft.fft(x).real, backend="repops", dynamic=False)
-    with pytest.raises(Exception, match="fft") as caught:
+    with pytest.raises(repops.UnsupportedOperators, match="fft") as caught:
         function(torch.randn(8))
-    assert "UnsupportedOperators" in repr(caught.value) or "UnsupportedOperators" in str(caught.value)
+    assert any("_fft_r2c" in name for name in caught.value.operators)
+    assert caught.value.what and caught.value.where and caught.value.cure
 
 
 def test_options_are_refused() -> None:
-    with pytest.raises(Exception, match="unknown options"):
+    with pytest.raises(repops.CaptureError, match="unknown options: speed"):
         torch.compile(lambda x: x + 1, backend="repops", options={"speed": 11}, dynamic=False)(torch.ones(2))
+
+
+def test_a_dtype_that_programs_lack_is_refused() -> None:
+    with pytest.raises(repops.TensorError, match="float64"):
+        torch.compile(lambda x: x + 1, backend="repops", dynamic=False)(torch.ones(2, dtype=torch.float64))
+
+
+def test_errors_of_dynamo_itself_stay_dynamos() -> None:
+    with pytest.raises(torch._dynamo.exc.Unsupported):
+        torch.compile(print, backend="repops", fullgraph=True)(torch.ones(2))
+
+
+def growing(function: Callable[[Tensor], Tensor]) -> int:
+    """How many shapes a function takes, up to 5."""
+    for n in range(1, 6):
+        try:
+            assert len(function(torch.ones(n))) == n
+        except torch._dynamo.exc.FailOnRecompileLimitHit:
+            return n - 1
+    return 5
+
+
+def test_too_many_shapes_are_an_error_not_eager_torch() -> None:
+    def run() -> int:
+        torch._dynamo.reset()
+        with torch._dynamo.config.patch(recompile_limit=3):
+            return growing(torch.compile(lambda x: torch.sigmoid(x) * 2, backend="repops", dynamic=False))
+
+    assert run() == 3
+    with ThreadPoolExecutor(1) as pool:  # dynamo's settings are a thread's own
+        assert pool.submit(run).result() == 3
+    with torch._dynamo.config.patch(fail_on_recompile_limit_hit=False):
+        assert run() == 5
+
+
+@pytest.mark.parametrize("dynamic", [None, True])
+def test_dynamic_shapes_take_any_number_of_sizes_with_the_same_bits(dynamic: bool | None) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(12, 5), nn.GELU())
+    compiled = torch.compile(model, backend="repops", dynamic=dynamic)
+    for n in (2, 3, 5):
+        x = torch.randn(n, 12)
+        model.zero_grad()
+        out = compiled(x)
+        assert (
+            out.detach().numpy().tobytes()
+            == repops.gelu(repops.linear(x, *model[0].parameters())).detach().numpy().tobytes()
+        )
+        out.sum().backward()  # type: ignore[no-untyped-call]
+        found = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        model.zero_grad()
+        model(x).sum().backward()
+        for actual, p in zip(found, model.parameters(), strict=True):
+            torch.testing.assert_close(actual, p.grad)
+
+
+def test_an_installed_package_is_found_by_its_entry_point(tmp_path: Path) -> None:
+    """In a process that imports torch only, with the metadata that pyproject.toml makes."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    metadata = tmp_path / "verde_node-0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0\n", encoding="utf-8"
+    )
+    lines = [
+        line
+        for group, points in project["entry-points"].items()
+        for line in (f"[{group}]", *[f"{name} = {target}" for name, target in points.items()])
+    ]
+    (metadata / "entry_points.txt").write_text("\n".join(lines), encoding="utf-8")
+    code = (
+        "import torch; assert 'repops' in torch.compiler.list_backends()\n"
+        "import sys; assert 'repops' not in sys.modules\n"
+        "y = torch.compile(lambda x: x.exp(), backend='repops', dynamic=False)(torch.ones(3))\n"
+        "import repops; assert torch.equal(y, repops.exp(torch.ones(3)))\n"
+        "assert torch._dynamo.config.fail_on_recompile_limit_hit"
+    )
+    environment = _environment() | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, env=environment)
 
 
 def test_the_example_shows_one_result() -> None:
