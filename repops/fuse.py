@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 from repops.dtypes import DType
 from repops.graph.ir import Input, Node, Program, Ref, RefKind, element_count
@@ -40,11 +39,15 @@ def find_groups(program: Program, available: Iterable[str]) -> list[Group]:
     kernels = set(available)
     graph = Graph(program)
     found: list[Group] = []
+    taken: set[int] = set()
     for index, node in enumerate(program.nodes):
         name = OPERATORS[node.op].fused
         group = _MATCHERS[name](graph, index) if name in kernels else None
-        if group is not None and graph.nobody_reads_early(group) and graph.computes_in_f32(group):
+        if group is None or group.nodes & taken:
+            continue
+        if graph.nobody_reads_early(group) and graph.computes_in_f32(group):
             found.append(group)
+            taken |= group.nodes
     # A group may go only if what is inside it is read inside groups alone; giving one up may take others along.
     while True:
         inside = frozenset().union(*(g.nodes for g in found)) if found else frozenset()
@@ -59,18 +62,16 @@ class Graph:
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        self._readers: dict[int, set[int]] = {}
+        self._readers: dict[Ref, set[int]] = {}
         for index, node in enumerate(program.nodes):
             for item in node.inputs:
-                if item.ref.kind is RefKind.NODE:
-                    self._readers.setdefault(item.ref.index, set()).add(index)
+                self._readers.setdefault(item.ref, set()).add(index)
         for slot in program.slots:
-            if slot.update.kind is RefKind.NODE:
-                self._readers.setdefault(slot.update.index, set()).add(len(program.nodes))
+            self._readers.setdefault(slot.update, set()).add(len(program.nodes))
 
     def readers(self, index: int) -> set[int]:
         """The nodes that read a node; the number of nodes stands for the new state."""
-        return self._readers.get(index, set())
+        return self._readers.get(Ref.node(index), set())
 
     def computes_in_f32(self, group: Group) -> bool:
         """Whether what the group's own nodes read of each other is f32: a fused kernel does not round inside."""
@@ -102,15 +103,46 @@ class Graph:
         fit = all(not other or self.node(x, other) for x, other in zip(inputs, ops, strict=True))
         return (found[0], inputs) if fit else None
 
-    def over_rows(self, item: Input, op: str, length: int) -> tuple[int, Node] | None:
-        """The reduction, in one link, of rows of this length, which are its inputs' last axis."""
+    def links(self, last: int) -> tuple[int, ...] | None:
+        """The links of the fold over all terms that ends in a node: each but the first has the one before as carry."""
+        nodes = self.program.nodes
+        found = [last]
+        while nodes[found[0]].params[-2]:
+            link = nodes[found[0]]
+            carry = self.node(link.inputs[-1], link.op)
+            follows = carry is not None and carry[1].params[:-2] == link.params[:-2]
+            if carry is None or not follows or carry[1].params[-1] != link.params[-2]:
+                return None
+            own = link.inputs[:-1] if carry[1].params[-2] == 0 else (*link.inputs[:-1], carry[1].inputs[-1])
+            if carry[1].inputs != own:
+                return None
+            found.insert(0, carry[0])
+        return tuple(found)
+
+    def over_rows(self, item: Input, op: str, length: int) -> tuple[tuple[int, ...], Node] | None:
+        """The reduction of rows of this length, which are its inputs' last axis: its links and the last of them."""
         found = self.node(item, op)
-        if found is None:
+        links = self.links(found[0]) if found is not None else None
+        if found is None or links is None:
             return None
         node = found[1]
         rank = len(node.shape)
-        whole = node.params == (1, rank - 1, 0, length) and node.inputs[0].shape[-1:] == (length,)
-        return found if whole and len(node.inputs[0].shape) == rank else None
+        whole = node.params[:2] == (1, rank - 1) and node.params[-1] == length
+        rows = node.inputs[0].shape[-1:] == (length,) and len(node.inputs[0].shape) == rank
+        return (links, node) if whole and rows else None
+
+    def over_columns(self, op: str, terms: Sequence[Input], rows: int, length: int) -> tuple[int, ...] | None:
+        """The links of the reduction of these inputs over their rows."""
+        for index in sorted(self._readers.get(terms[0].ref, ())):
+            node = self.program.nodes[index] if index < len(self.program.nodes) else None
+            if node is None or node.op != op or node.shape != (1, length):
+                continue
+            read, shapes = node.inputs[: len(terms)], {(rows, length), (rows, 1)}
+            same = [i.ref for i in read] == [i.ref for i in terms] and {i.shape for i in read} <= shapes
+            links = self.links(index)
+            if same and links is not None and node.params[:2] == (1, 0) and node.params[-1] == rows:
+                return links
+        return None
 
     def divided(self, item: Input, count: int) -> tuple[int, Node] | None:
         """div by a fill of a number, whose pattern is given."""
@@ -146,7 +178,7 @@ def _layer_norm_forward(graph: Graph, index: int) -> Group | None:
     same = ssq[1].inputs[0].ref == total[1].inputs[0].ref == x.ref and ssq[1].inputs[1].ref == mean_in.ref
     if not same or not _one_per_row(mean_in, rows) or not _one_per_row(rstd_in, rows):
         return None
-    nodes = frozenset({index, mean[0], rstd[0], ssq[0], total[0]})
+    nodes = frozenset({index, mean[0], rstd[0], *ssq[0], *total[0]})
     return Group("layer_norm_forward", nodes, (x, w, b), (index, mean[0], rstd[0]), literals=rstd[1].literals)
 
 
@@ -166,14 +198,21 @@ def _layer_norm_backward(graph: Graph, index: int) -> Group | None:
         return None
     if graph.divided(c2_in, fill[1].literals[0]) is None:
         return None
-    refs = [i.ref for i in normalized[1].inputs[1:]]
-    same = refs == [x.ref, mean.ref, rstd.ref] and [i.ref for i in dot[1].inputs] == [dy.ref, w.ref]
+    refs = [i.ref for i in normalized[1].inputs[1:4]]
+    same = refs == [x.ref, mean.ref, rstd.ref] and [i.ref for i in dot[1].inputs[:2]] == [dy.ref, w.ref]
     same = same and [i.ref for i in product[1].inputs] == [dy.ref, w.ref] and product[1].inputs[1].shape == (length,)
     rowwise = all(_one_per_row(i, rows) for i in (mean, rstd, c1_in, c2_in))
     if not (same and rowwise and _is_rows(x, rows, length) and _is_rows(dy, rows, length)):
         return None
-    nodes = frozenset({index, c1[0], c2[0], dot[0], normalized[0], product[0]})
-    return Group("layer_norm_backward", nodes, (dy, x, mean, rstd, w), (index,), literals=fill[1].literals)
+    nodes = frozenset({index, c1[0], c2[0], *dot[0], *normalized[0], product[0]})
+    outputs: tuple[int, ...] = (index,)
+    dw = graph.over_columns("sum_mul_normalized", (dy, x, mean, rstd), rows, length)
+    db = graph.over_columns("sum", (dy,), rows, length)
+    if dw is not None and db is not None:
+        nodes |= {*dw, *db}
+        outputs = (index, dw[-1], db[-1])
+    over = {index: _places(graph, index, dy, x)}
+    return Group("layer_norm_backward", nodes, (dy, x, mean, rstd, w), outputs, literals=fill[1].literals, over=over)
 
 
 def _softmax(name: str) -> Callable[[Graph, int], Group | None]:
@@ -189,9 +228,62 @@ def _softmax(name: str) -> Callable[[Graph, int], Group | None]:
         same = m[1].inputs[0].ref == s[1].inputs[0].ref == x.ref and s[1].inputs[1].ref == m_in.ref
         if not same or not _one_per_row(m_in, rows) or not _one_per_row(s_in, rows):
             return None
-        return Group(name, frozenset({index, m[0], s[0]}), (x,), (index, m[0], s[0]))
+        nodes = frozenset({index, *m[0], *s[0]})
+        over = {index: _places(graph, index, x)}
+        return Group(name, nodes, (x,), (index, m[0][-1], s[0][-1]), over=over)
 
     return match
+
+
+def _places(graph: Graph, index: int, *inputs: Input) -> frozenset[Ref]:
+    """The inputs whose memory an output of as many f32 elements may take."""
+    f32 = graph.program.nodes[index].dtype is DType.F32
+    return frozenset(x.ref for x in inputs if f32 and x.dtype is DType.F32)
+
+
+def _softmax_backward(graph: Graph, index: int) -> Group | None:
+    """mul(sub(dy, sum of dy * y), y) -> dx."""
+    centred_in, y = graph.program.nodes[index].inputs
+    centred = graph.operands(centred_in, "sub", "", "sum_mul")
+    if centred is None:
+        return None
+    dy, total = centred[1]
+    sums = _row_sums(graph, total, "sum_mul", (dy, y), (centred_in,))
+    if sums is None:
+        return None
+    nodes = frozenset({index, centred[0], *sums})
+    return Group("softmax_backward", nodes, (dy, y), (index,), over={index: _places(graph, index, dy, y)})
+
+
+def _log_softmax_backward(graph: Graph, index: int) -> Group | None:
+    """sub(dy, exp(y) * sum of dy) -> dx. Found from exp."""
+    nodes = graph.program.nodes
+    (y,) = nodes[index].inputs
+    scaled = graph.only_reader(index, "mul")
+    dx = graph.only_reader(scaled, "sub") if scaled is not None else None
+    if scaled is None or dx is None:
+        return None
+    (exp_in, total), (dy, scaled_in) = nodes[scaled].inputs, nodes[dx].inputs
+    sums = _row_sums(graph, total, "sum", (dy,), (y, exp_in, scaled_in))
+    if sums is None or exp_in.ref != Ref.node(index) or scaled_in.ref != Ref.node(scaled):
+        return None
+    inside = frozenset({index, scaled, dx, *sums})
+    return Group("log_softmax_backward", inside, (dy, y), (dx,), over={dx: _places(graph, dx, dy, y)})
+
+
+def _row_sums(
+    graph: Graph, total: Input, op: str, terms: Sequence[Input], others: Sequence[Input]
+) -> tuple[int, ...] | None:
+    """The links of a sum of each row over these inputs, if all have its shape, and so have others."""
+    shape = terms[0].shape
+    length = shape[-1] if shape else 0
+    rows = element_count(shape) // max(length, 1)
+    sums = graph.over_rows(total, op, length) if length else None
+    if sums is None or not _one_per_row(total, rows):
+        return None
+    read = sums[1].inputs[: len(terms)]
+    same = [i.ref for i in read] == [i.ref for i in terms]
+    return sums[0] if same and all(_is_rows(i, rows, length) for i in (*terms, *read, *others)) else None
 
 
 def _attention_forward(graph: Graph, index: int) -> Group | None:
@@ -257,18 +349,17 @@ def _cross_entropy_backward(graph: Graph, index: int) -> Group | None:
     exp = graph.operands(scaled[1][0], "exp", "") if scaled else None
     if hot is None or dx is None or scaled is None or exp is None:
         return None
-    # The links of the sum: from zero to the row's end, each with the one before as its carry.
-    ends = [0] + [nodes[i].params[-1] for i in sorted(sums)]
-    if any(nodes[i].params != (1, 1, a, b) for i, (a, b) in zip(sorted(sums), pairwise(ends), strict=True)):
+    links = graph.links(max(sums)) if sums else None
+    whole = (1, 1, scatter.shape[1])  # over the rows, to their end
+    if links is None or set(links) != set(sums) or nodes[links[-1]].params[:2] + nodes[links[-1]].params[3:] != whole:
         return None
-    carries = [nodes[i].inputs[1].ref == Ref.node(before) for before, i in pairwise(sorted(sums))]
     inputs = (exp[1][0], scatter.inputs[1], nodes[hot].inputs[1])
     read = (nodes[hot].inputs[0], nodes[dx].inputs[0], scaled[1][0], *(nodes[i].inputs[0] for i in sums))
     same = all(x.shape == scatter.shape for x in (*read, inputs[0])) and inputs[0].dtype is DType.F32
-    ends_right = ends[-1] == scatter.shape[1] and scaled[1][1].ref == Ref.node(max(sums))
+    ends_right = scaled[1][1].ref == Ref.node(links[-1])
     reads_right = nodes[hot].inputs[0].ref == Ref.node(index) and nodes[dx].inputs[0].ref == Ref.node(hot)
     small = inputs[2].shape == scaled[1][1].shape == one and inputs[2].dtype is DType.F32
-    if not (all(carries) and same and ends_right and reads_right and small):
+    if not (same and ends_right and reads_right and small):
         return None
     inside = {index, hot, dx, scaled[0], exp[0], *sums}
     if graph.readers(zeros[0]) == {index}:
@@ -321,6 +412,8 @@ _MATCHERS: dict[str, Callable[[Graph, int], Group | None]] = {
     "layer_norm_backward": _layer_norm_backward,
     "softmax_forward": _softmax("softmax_forward"),
     "log_softmax_forward": _softmax("log_softmax_forward"),
+    "softmax_backward": _softmax_backward,
+    "log_softmax_backward": _log_softmax_backward,
     "attention_forward": _attention_forward,
     "attention_backward": _attention_backward,
     "adamw": _adamw,

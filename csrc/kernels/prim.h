@@ -9,6 +9,7 @@
 
 // Static and always inlined: the units of different instruction sets must never share one compiled copy.
 #define RO_INLINE static inline __attribute__((always_inline))
+#define RO_LAMBDA __attribute__((always_inline))  // between the parameters and the body of a lambda
 #define RO_PRIM RO_HD RO_INLINE
 
 namespace ro {

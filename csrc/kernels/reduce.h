@@ -17,11 +17,13 @@ constexpr int kSumVectors = kSumLanes / kLanes;
 
 RO_INLINE M first(int64_t n) { return lt(lane_index(), I::set((int32_t)n)); }
 
-// The tree over 32 lanes held in vectors: h = 16, 8, 4, 2, 1.
-RO_INLINE float tree(F (&lane)[kSumVectors]) {
-  for (int h = kSumVectors / 2; h > 0; h /= 2)
-    for (int v = 0; v < h; ++v) lane[v] = add(lane[v], lane[v + h]);
-  return tree(lane[0]);
+// The tree over 32 lanes of columns in memory, lane l at `lanes` + l * stride.
+RO_INLINE F fold_lanes(const float* lanes, int64_t stride) {
+  F lane[kSumLanes / 2];
+  for (int l = 0; l < kSumLanes / 2; ++l) lane[l] = add(F::load(lanes + l * stride), F::load(lanes + (l + kSumLanes / 2) * stride));
+  for (int h = kSumLanes / 4; h > 0; h /= 2)
+    for (int l = 0; l < h; ++l) lane[l] = add(lane[l], lane[l + h]);
+  return lane[0];
 }
 
 // What a reduction sees: inputs broadcast to X = [outer, count, inner], strides in bytes (0 along a broadcast dimension).
@@ -149,6 +151,66 @@ struct StepNormalized {
   RO_MEMBER static F step(F lane, const F* x) { return fma(x[0], mul(sub(x[1], x[2]), x[3]), lane); }
 };
 
+// How a row's vectors are read and written: whole, or, at its end, the first n lanes.
+struct Whole {
+  RO_MEMBER F load(const char* p) const { return F::load(p); }
+  RO_MEMBER void store(F x, char* p) const { x.store(p); }
+  RO_MEMBER F keep(F x, F) const { return x; }
+};
+struct Part {
+  int n;
+  RO_MEMBER F load(const char* p) const { return F::load(p, n); }
+  RO_MEMBER void store(F x, char* p) const { x.store(p, n); }
+  RO_MEMBER F keep(F x, F other) const { return select(first(n), x, other); }
+};
+
+// K sums of one block of n <= 1,024 terms, down to kLanes lanes each. term(lanes, i, v, at) adds the terms from i + v * kLanes on, read by
+// `at`, to lanes[0 .. K).
+template <int K, class Term>
+RO_INLINE void fold_block(int64_t n, F (&sum)[K], const Term& term) {
+  F lane[kSumVectors][K];
+#pragma GCC unroll 8
+  for (int v = 0; v < kSumVectors; ++v)
+    for (int k = 0; k < K; ++k) lane[v][k] = F::set(0.0f);
+  int64_t i = 0;
+  for (; i + kSumLanes <= n; i += kSumLanes) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kSumVectors; ++v) term(lane[v], i, v, Whole{});
+  }
+  if (i < n) {
+#pragma GCC unroll 8
+    for (int v = 0; v < kSumVectors; ++v) {
+      const int64_t rest = n - i - v * kLanes;
+      if (rest >= kLanes) {
+        term(lane[v], i, v, Whole{});
+      } else if (rest > 0) {
+        const Part at{(int)rest};
+        F added[K];
+        for (int k = 0; k < K; ++k) added[k] = lane[v][k];
+        term(added, i, v, at);
+        for (int k = 0; k < K; ++k) lane[v][k] = at.keep(added[k], lane[v][k]);
+      }
+    }
+  }
+#pragma GCC unroll 8
+  for (int h = kSumVectors / 2; h > 0; h /= 2)
+    for (int v = 0; v < h; ++v)
+      for (int k = 0; k < K; ++k) lane[v][k] = add(lane[v][k], lane[v + h][k]);
+  for (int k = 0; k < K; ++k) sum[k] = lane[0][k];
+}
+
+// K sums RSUM of one row of n terms, canonical. term as for fold_block; i counts from the row's beginning.
+template <int K, class Term>
+RO_INLINE void sum_row(int64_t n, float (&total)[K], const Term& term) {
+  for (int k = 0; k < K; ++k) total[k] = 0.0f;
+  for (int64_t b = 0; b < n; b += kSumBlock) {
+    F sum[K];
+    fold_block<K>(min64(kSumBlock, n - b), sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA { term(lane, b + i, v, at); });
+    for (int k = 0; k < K; ++k) total[k] = b == 0 ? tree(sum[k]) : add_rn(total[k], tree(sum[k]));
+  }
+  for (int k = 0; k < K; ++k) total[k] = ro::canonical(total[k]);
+}
+
 // RSUM of terms [begin, end) of one row. p[k] + i * inc[k] is where input k has 32 values from term i on (inc 0: 32 equal f32 ones).
 // dtypes: of the inputs, nullptr if all are f32; others are widened block by block.
 template <class Step>
@@ -168,31 +230,14 @@ RO_INLINE float fold_row(const char* const* p, const int64_t* inc, int64_t begin
       q[k] = low ? (const char*)wide[k] : p[k] + b * inc[k];
       step[k] = low ? 4 : inc[k];
     }
-    F lane[kSumVectors];
-#pragma GCC unroll 8
-    for (int v = 0; v < kSumVectors; ++v) lane[v] = F::set(0.0f);
-    int64_t i = 0;
-    for (; i + kSumLanes <= n; i += kSumLanes) {
-#pragma GCC unroll 8
-      for (int v = 0; v < kSumVectors; ++v) {
-        F x[N];
+    F lanes[1];
+    fold_block<1>(n, lanes, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
+      F x[N];
 #pragma GCC unroll 4
-        for (int k = 0; k < N; ++k) x[k] = F::load(q[k] + i * step[k] + v * kLanes * 4);
-        lane[v] = Step::step(lane[v], x);
-      }
-    }
-    if (i < n) {
-#pragma GCC unroll 8
-      for (int v = 0; v < kSumVectors; ++v) {
-        const int64_t rest = min64(kLanes, n - i - v * kLanes);
-        if (rest <= 0) continue;
-        F x[N];
-#pragma GCC unroll 4
-        for (int k = 0; k < N; ++k) x[k] = F::load(q[k] + i * step[k] + v * kLanes * 4, (int)rest);
-        lane[v] = select(first(rest), Step::step(lane[v], x), lane[v]);
-      }
-    }
-    const float sum = tree(lane);
+      for (int k = 0; k < N; ++k) x[k] = at.load(q[k] + i * step[k] + v * kLanes * 4);
+      lane[0] = Step::step(lane[0], x);
+    });
+    const float sum = tree(lanes[0]);
     total = some ? add_rn(total, sum) : sum;
     some = true;
   }
@@ -383,12 +428,13 @@ RO_INLINE float max_row(const char* p, int64_t n) {
   M nan = is_nan(best[0]);
   int64_t i = 0;
   for (; i + 4 * kLanes <= n; i += 4 * kLanes) {
+    F x[4];
 #pragma GCC unroll 4
     for (int v = 0; v < 4; ++v) {
-      const F x = F::load(p + 4 * (i + v * kLanes));
-      best[v] = max_raw(best[v], x);
-      nan = or_(nan, is_nan(x));
+      x[v] = F::load(p + 4 * (i + v * kLanes));
+      best[v] = max_raw(best[v], x[v]);
     }
+    nan = or_(nan, or_(is_nan(x[0], x[1]), is_nan(x[2], x[3])));
   }
   for (; i < n; i += kLanes) {
     const int64_t lanes = min64(kLanes, n - i);
@@ -397,10 +443,10 @@ RO_INLINE float max_row(const char* p, int64_t n) {
     nan = or_(nan, is_nan(x));
   }
   if (any(nan)) return ro::float_of(kNanBits);
-  float all[4 * kLanes];
-  for (int v = 0; v < 4; ++v) best[v].store(all + v * kLanes);
+  float all[kLanes];
+  max_raw(max_raw(best[0], best[1]), max_raw(best[2], best[3])).store(all);
   float m = all[0];
-  for (int j = 1; j < 4 * kLanes; ++j) m = all[j] > m ? all[j] : m;
+  for (int j = 1; j < kLanes; ++j) m = all[j] > m ? all[j] : m;
   if (m != 0.0f) return m;
   for (int64_t j = 0; j < n; ++j)
     if (ro::bits_of(load_f32(p, j)) == 0) return 0.0f;

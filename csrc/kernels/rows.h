@@ -1,6 +1,8 @@
 // Groups of row nodes in one pass over each row, which stays in cache: statistics, then the pointwise node. Same bits as the nodes.
 // Rows are the trailing axes; a row's length is that of the weight, or of x's last axis.
 #pragma once
+#include <type_traits>
+
 #include "reduce.h"
 
 namespace ro {
@@ -12,7 +14,10 @@ RO_INLINE void run_rows(Kernel kernel, const Call& call, int64_t length, unsigne
   run_parts(kernel, call, rows, max64(1, 8192 / max64(1, length)), shared, false);
 }
 static void run_norm(Kernel kernel, const Call& call) { run_rows(kernel, call, element_count(call.in[1]), 6u); }
-static void run_norm_grad(Kernel kernel, const Call& call) { run_rows(kernel, call, element_count(call.in[4]), 16u); }
+static void run_norm_grad(Kernel kernel, const Call& call) {
+  if (call.more_count) return run_plain(kernel, call);  // outputs that are sums over all rows
+  run_rows(kernel, call, element_count(call.in[4]), 16u);
+}
 static void run_softmax(Kernel kernel, const Call& call) { run_rows(kernel, call, call.out.shape[call.out.rank - 1], 0); }
 
 // Runs body(row) for all rows.
@@ -23,30 +28,38 @@ RO_INLINE void for_rows(int64_t rows, int64_t length, int threads, const Body& b
   });
 }
 
-// 32 equal values, for an input of fold_row that is one value per row.
-struct Splat {
-  alignas(64) float lanes[kSumLanes];
-  RO_MEMBER explicit Splat(float x) {
-    for (int v = 0; v < kSumVectors; ++v) F::set(x).store(lanes + v * kLanes);
-  }
-  RO_MEMBER const char* data() const { return (const char*)lanes; }
-};
+// Where in a row of f32 the terms of sum_row lie.
+RO_INLINE int64_t place(int64_t i, int v) { return 4 * i + 4 * v * kLanes; }
 
-// out[i] = f(vectors of the inputs at i), canonical.
-template <int N, class Body>
-RO_INLINE void map_row(const char* const (&in)[N], char* out, int64_t n, const Body& body) {
+// Has the line that will be written there fetched: a store then need not wait for it.
+RO_INLINE void claim(char* out, int64_t i, int v) {
+  if (v * kLanes % 16 == 0) __builtin_prefetch(out + place(i, v), 1);
+}
+
+// out[i] = f(vectors of the inputs at i), canonical. The first `rows` inputs are rows of their tensors: what lies `ahead` bytes further is
+// fetched into the first cache.
+template <int N, int rows = 0, class Body>
+RO_INLINE void map_row(const char* const (&in)[N], char* out, int64_t n, const Body& body, int64_t ahead = 0) {
+  constexpr int kLine = kLanes < 16 ? 16 : kLanes;
   int64_t i = 0;
   F x[N];
-  for (; i + kLanes <= n; i += kLanes) {
-    for (int k = 0; k < N; ++k) x[k] = F::load(in[k] + 4 * i);
-    canonical(body(x)).store(out + 4 * i);
+  for (; i + kLine <= n; i += kLine) {
+    for (int k = 0; k < rows; ++k) __builtin_prefetch(in[k] + 4 * i + ahead);
+#pragma GCC unroll 4
+    for (int64_t j = i; j < i + kLine; j += kLanes) {
+      for (int k = 0; k < N; ++k) x[k] = F::load(in[k] + 4 * j);
+      canonical(body(x)).store(out + 4 * j);
+    }
   }
-  if (i < n) {
-    const int rest = (int)(n - i);
+  for (; i < n; i += kLanes) {
+    const int rest = (int)min64(kLanes, n - i);
     for (int k = 0; k < N; ++k) x[k] = F::load(in[k] + 4 * i, rest);
     canonical(body(x)).store(out + 4 * i, rest);
   }
 }
+
+// From a row to the next, if a few of them fit the first cache.
+RO_INLINE int64_t next_row(int64_t n) { return n <= 2048 ? 4 * n : 0; }
 
 // sum, div, sum_sq_centered, rstd, layer_norm. Inputs x, w, b; literals n (the divisor of div and of rstd), eps.
 // Outputs: out (x's shape), mean, rstd (one value per row).
@@ -56,82 +69,169 @@ RO_FUSED_BY(run_norm, layer_norm_forward) {
   const char *w = (const char*)call.in[1].data, *b = (const char*)call.in[2].data;
   for_rows(rows, n, call.threads, [&](int64_t row) {
     const char* x = (const char*)call.in[0].data + 4 * row * n;
-    const int64_t inc[2] = {4, 0};
-    const float mean = ro::canonical(div_rn(fold_row<StepSum>(&x, inc, 0, n, nullptr), count));
-    const Splat centre(mean);
-    const char* const centred[2] = {x, centre.data()};
-    const float ssq = fold_row<StepCentered>(centred, inc, 0, n, nullptr);
-    const float rstd = ro::canonical(div_rn(1.0f, sqrt_rn(add_rn(div_rn(ssq, count), eps))));
-    const F m = F::set(mean), r = F::set(rstd);
-    map_row<3>({x, w, b}, (char*)call.out.data + 4 * row * n, n,
-               [&](const F* v) { return fma(mul(sub(v[0], m), r), v[1], v[2]); });
+    char* out = (char*)call.out.data + 4 * row * n;
+    float sum[1], ssq[1];
+    sum_row<1>(n, sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
+      claim(out, i, v);
+      lane[0] = add(lane[0], at.load(x + place(i, v)));
+    });
+    const float mean = ro::canonical(div_rn(sum[0], count));
+    const F m = F::set(mean);
+    sum_row<1>(n, ssq, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
+      const F d = sub(at.load(x + place(i, v)), m);
+      lane[0] = fma(d, d, lane[0]);
+    });
+    const float rstd = ro::canonical(div_rn(1.0f, sqrt_rn(add_rn(div_rn(ssq[0], count), eps))));
+    const F r = F::set(rstd);
+    map_row<3>({x, w, b}, out, n, [&](const F* v) { return fma(mul(sub(v[0], m), r), v[1], v[2]); });
     store_f32(call.more[0].data, row, mean);
     store_f32(call.more[1].data, row, rstd);
   });
 }
 
-struct StepWeightedNormalized {
-  static constexpr int kInputs = 5;  // dy, w, x, mean, rstd
-  RO_MEMBER static F step(F lane, const F* x) { return fma(mul(x[0], x[1]), mul(sub(x[2], x[3]), x[4]), lane); }
-};
+// One row of dx; with `sums` its terms are added to a lane of the column sums of dy h and of dy, too.
+template <bool sums>
+RO_INLINE void norm_grad_row(const char* dy, const char* x, const char* w, float mean, float rstd, float count, int64_t n, char* dx,
+                             int64_t ahead, float* dy_h, float* dy_alone) {
+  const F m = F::set(mean), r = F::set(rstd);
+  float dots[2];
+  sum_row<2>(n, dots, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
+    claim(dx, i, v);
+    const F g = at.load(dy + place(i, v)), weight = at.load(w + place(i, v));
+    lane[0] = fma(g, weight, lane[0]);
+    lane[1] = fma(mul(g, weight), mul(sub(at.load(x + place(i, v)), m), r), lane[1]);
+  });
+  const F c1 = F::set(div_rn(dots[0], count)), c2 = F::set(div_rn(dots[1], count));
+  const auto step = [&](int64_t i, auto at) RO_LAMBDA {
+    const F g = at.load(dy + 4 * i), h = mul(sub(at.load(x + 4 * i), m), r);
+    at.store(canonical(mul(r, sub(sub(mul(g, at.load(w + 4 * i)), c1), mul(h, c2)))), dx + 4 * i);
+    if constexpr (sums) {
+      fma(g, h, F::load(dy_h + i)).store(dy_h + i);
+      add(F::load(dy_alone + i), g).store(dy_alone + i);
+    }
+  };
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    __builtin_prefetch(dy + 4 * i + ahead);
+    __builtin_prefetch(x + 4 * i + ahead);
+#pragma GCC unroll 4
+    for (int j = 0; j < 16; j += kLanes) step(i + j, Whole{});
+  }
+  for (; i < n; i += kLanes) step(i, Part{(int)min64(kLanes, n - i)});
+}
 
-// c1 = DIV(sum_mul(dy, w), n), c2 = DIV(sum_mul_normalized(MUL(dy, w), x, mean, rstd), n), layer_norm_grad.
-// Inputs dy, x, mean, rstd, w; literal n. Output: dx (x's shape).
+// c1 = DIV(sum_mul(dy, w), n), c2 = DIV(sum_mul_normalized(MUL(dy, w), x, mean, rstd), n), layer_norm_grad; then, if asked for,
+// sum_mul_normalized(dy, x, mean, rstd) and sum(dy) over the rows, in all their links.
+// Inputs dy, x, mean, rstd, w; literal n. Outputs: dx (x's shape; it may lie exactly on dy or x), or dx, dw, db.
 RO_FUSED_BY(run_norm_grad, layer_norm_backward) {
   const int64_t n = element_count(call.in[4]), rows = n ? element_count(call.in[1]) / n : 0;
   const float count = literal_f32(call, 0);
-  const char* w = (const char*)call.in[4].data;
-  for_rows(rows, n, call.threads, [&](int64_t row) {
-    const char *dy = (const char*)call.in[0].data + 4 * row * n, *x = (const char*)call.in[1].data + 4 * row * n;
-    const float mean = load_f32(call.in[2].data, row), rstd = load_f32(call.in[3].data, row);
-    const Splat means(mean), rstds(rstd);
-    const char* const plain[2] = {dy, w};
-    const char* const normalized[5] = {dy, w, x, means.data(), rstds.data()};
-    const int64_t inc[5] = {4, 4, 4, 0, 0};
-    const F c1 = F::set(div_rn(fold_row<StepProduct>(plain, inc, 0, n, nullptr), count));
-    const F c2 = F::set(div_rn(fold_row<StepWeightedNormalized>(normalized, inc, 0, n, nullptr), count));
-    const F m = F::set(mean), r = F::set(rstd);
-    map_row<3>({dy, x, w}, (char*)call.out.data + 4 * row * n, n, [&](const F* v) {
-      const F h = mul(sub(v[1], m), r);
-      return mul(r, sub(sub(mul(v[0], v[2]), c1), mul(h, c2)));
+  const auto run = [&](int64_t i, auto sums, int64_t ahead, float* dy_h, float* dy_alone) RO_LAMBDA {
+    const int64_t at = 4 * i * n;
+    norm_grad_row<sums.value>((const char*)call.in[0].data + at, (const char*)call.in[1].data + at, (const char*)call.in[4].data,
+                              load_f32(call.in[2].data, i), load_f32(call.in[3].data, i), count, n, (char*)call.out.data + at, ahead, dy_h,
+                              dy_alone);
+  };
+  if (call.more_count == 0)
+    return for_rows(rows, n, call.threads, [&](int64_t i) { run(i, std::false_type(), next_row(n), nullptr, nullptr); });
+  // A thread takes all rows of a lane one after another, so that the lane stays in cache; short rows as they lie.
+  const int64_t width = ceil_div(n, kLanes) * kLanes, group = n <= 128 ? kSumLanes : kSumBlock;
+  const size_t lane = 2 * width;  // the sums of dy h, then those of dy
+  float* const lanes = (float*)scratch(7, (kSumLanes + 1) * lane * sizeof(float));
+  float* const total = lanes + kSumLanes * lane;
+  std::memset(total, 0, lane * sizeof(float));
+  for (int64_t b = 0; b < rows; b += kSumBlock) {
+    const int64_t stop = min64(b + kSumBlock, rows), used = min64(kSumLanes, stop - b);
+    std::memset(lanes, 0, kSumLanes * lane * sizeof(float));
+    parallel_for(used, ceil_div(8192 * used, (stop - b) * n), call.threads, [&](int64_t first, int64_t last) {
+      for (int64_t from = b; from < stop; from += group)
+        for (int64_t l = first; l < last; ++l)
+          for (int64_t i = from + l; i < min64(from + group, stop); i += kSumLanes)
+            run(i, std::true_type(), group == kSumLanes ? 4 * n : 4 * n * kSumLanes, lanes + l * lane, lanes + l * lane + width);
     });
-  });
+    parallel_for(lane / kLanes, 1024, call.threads, [&](int64_t first, int64_t last) {
+      for (int64_t c = first * kLanes; c < last * kLanes; c += kLanes) {
+        F sum = fold_lanes(lanes + c, lane);
+        if (b > 0) sum = add(F::load(total + c), sum);
+        sum.store(total + c);
+      }
+    });
+  }
+  for (int64_t c = 0; c < n; c += kLanes) {
+    const int columns = (int)min64(kLanes, n - c);
+    canonical(F::load(total + c)).store((char*)call.more[0].data + 4 * c, columns);
+    canonical(F::load(total + width + c)).store((char*)call.more[1].data + 4 * c, columns);
+  }
 }
 
-// amax, sum_exp, softmax over the last axis. Input x; outputs: out (x's shape), max, sum (one value per row).
+// amax, sum_exp, softmax over the last axis, each in one or several links. Input x; outputs: out (x's shape; it may lie exactly on x),
+// max, sum (one value per row).
 RO_FUSED_BY(run_softmax, softmax_forward) {
   const int64_t n = call.out.shape[call.out.rank - 1], rows = n ? element_count(call.out) / n : 0;
   for_rows(rows, n, call.threads, [&](int64_t row) {
+    const char* x = (const char*)call.in[0].data + 4 * row * n;
     char* out = (char*)call.out.data + 4 * row * n;
-    const char* const x[1] = {(const char*)call.in[0].data + 4 * row * n};
-    const char* const terms[1] = {out};  // EXP(SUB(x, max)), computed once for both nodes
-    const int64_t inc[1] = {4};
-    const float max = max_row(x[0], n);
+    const float max = max_row(x, n);
     const F m = F::set(max);
-    map_row<1>(x, out, n, [&](const F* v) { return f_exp(sub(v[0], m)); });
-    const float sum = fold_row<StepSum>(terms, inc, 0, n, nullptr);
-    const F r = F::set(div_rn(1.0f, sum));
+    float sum[1];
+    sum_row<1>(n, sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
+      const F e = f_exp(sub(at.load(x + place(i, v)), m));
+      at.store(e, out + place(i, v));
+      lane[0] = add(lane[0], e);
+    });
+    const F r = F::set(div_rn(1.0f, sum[0]));
     map_row<1>({out}, out, n, [&](const F* v) { return mul(v[0], r); });
     store_f32(call.more[0].data, row, max);
-    store_f32(call.more[1].data, row, sum);
+    store_f32(call.more[1].data, row, sum[0]);
   });
 }
 
-// amax, sum_exp, log_softmax over the last axis. Input x; outputs: out (x's shape), max, sum (one value per row).
+// amax, sum_exp, log_softmax over the last axis, each in one or several links. Input x; outputs: out (x's shape; it may lie exactly on
+// x), max, sum (one value per row).
 RO_FUSED_BY(run_softmax, log_softmax_forward) {
   const int64_t n = call.out.shape[call.out.rank - 1], rows = n ? element_count(call.out) / n : 0;
   for_rows(rows, n, call.threads, [&](int64_t row) {
     const char* x = (const char*)call.in[0].data + 4 * row * n;
     char* out = (char*)call.out.data + 4 * row * n;
     const float max = max_row(x, n);
-    const Splat maxima(max);
-    const char* const terms[2] = {x, maxima.data()};
-    const int64_t inc[2] = {4, 0};
-    const float sum = fold_row<StepExp>(terms, inc, 0, n, nullptr);
-    const F m = F::set(max), l = f_log(F::set(sum));
+    const F m = F::set(max);
+    float sum[1];
+    sum_row<1>(n, sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
+      lane[0] = add(lane[0], f_exp(sub(at.load(x + place(i, v)), m)));
+    });
+    const F l = f_log(F::set(sum[0]));
     map_row<1>({x}, out, n, [&](const F* v) { return sub(sub(v[0], m), l); });
     store_f32(call.more[0].data, row, max);
-    store_f32(call.more[1].data, row, sum);
+    store_f32(call.more[1].data, row, sum[0]);
+  });
+}
+
+// sum_mul in all its links, sub, mul: MUL(SUB(dy, the row's sum of dy y), y). Inputs dy, y; output: dx, which may lie exactly on either.
+RO_FUSED_BY(run_softmax, softmax_backward) {
+  const int64_t n = call.out.shape[call.out.rank - 1], rows = n ? element_count(call.out) / n : 0;
+  for_rows(rows, n, call.threads, [&](int64_t row) {
+    const char *dy = (const char*)call.in[0].data + 4 * row * n, *y = (const char*)call.in[1].data + 4 * row * n;
+    char* out = (char*)call.out.data + 4 * row * n;
+    float sum[1];
+    sum_row<1>(n, sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
+      claim(out, i, v);
+      lane[0] = fma(at.load(dy + place(i, v)), at.load(y + place(i, v)), lane[0]);
+    });
+    const F s = F::set(sum[0]);
+    map_row<2, 2>({dy, y}, out, n, [&](const F* v) { return mul(sub(v[0], s), v[1]); }, next_row(n));
+  });
+}
+
+// sum in all its links, exp, mul, sub: SUB(dy, MUL(EXP(y), the row's sum of dy)). Inputs dy, y; output: dx, which may lie exactly on either.
+RO_FUSED_BY(run_softmax, log_softmax_backward) {
+  const int64_t n = call.out.shape[call.out.rank - 1], rows = n ? element_count(call.out) / n : 0;
+  for_rows(rows, n, call.threads, [&](int64_t row) {
+    const char *dy = (const char*)call.in[0].data + 4 * row * n, *y = (const char*)call.in[1].data + 4 * row * n;
+    char* out = (char*)call.out.data + 4 * row * n;
+    float sum[1];
+    sum_row<1>(n, sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA { lane[0] = add(lane[0], at.load(dy + place(i, v))); });
+    const F s = F::set(sum[0]);
+    map_row<2>({dy, y}, out, n, [&](const F* v) { return sub(v[0], mul(f_exp(v[1]), s)); });
   });
 }
 

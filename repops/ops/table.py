@@ -57,6 +57,8 @@ _FUSED = {
     "attention_dk": "attention_backward",
     "sub": "adamw",
     "scatter": "cross_entropy_backward",
+    "mul": "softmax_backward",
+    "exp": "log_softmax_backward",
 }
 
 
