@@ -16,7 +16,7 @@ import functools
 import inspect
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -63,7 +63,7 @@ defined in `docs/spec/operators.md`.
 | in place | becomes its functional form, which has a row of its own, while the step is functionalised |
 | refused | capture lists it with its count and place |
 
-Refused arguments are those of the overload's rule; in braces stands what depends on the call. What the example does not
+"Not" names the arguments that the overload's rule refuses; in italics stands what depends on the call. What the example does not
 need (a factor that is not 1, a promotion, an input that lies transposed) adds `mul`, `cast`, `permute`.
 
 """
@@ -362,7 +362,7 @@ def row_of(target: Any) -> Row:
         return Row(name, text, "decomposed")
     status = "no node" if not operators else "captured" if len(operators) == 1 else "composed"
     limits = refusals(lower._RULES[name])
-    return Row(name, text, status + (f"; refuses {'; '.join(limits)}" if limits else ""))
+    return Row(name, text, status + (f"; not {'; not '.join(limits)}" if limits else ""))
 
 
 def _reason(target: Any) -> str:
@@ -396,20 +396,33 @@ def refusals(rule: Any) -> list[str]:
             else ()
         ):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Unsupported":
-                found.setdefault(_text(node.args[0]))
+                found.setdefault(_text(node.args[0], function.__globals__))
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "self":
                 method = getattr(lower._Lowering, node.attr, None)
                 stack += [method] if inspect.isfunction(method) else []
     return list(found)
 
 
-def _text(node: ast.expr) -> str:
-    """A string or an f-string, with names in braces."""
+def _text(node: ast.expr, names: Mapping[str, Any]) -> str:
+    """A string or an f-string: constants by their value, what depends on the call by its name in italics."""
     if isinstance(node, ast.Constant):
         return str(node.value)
     assert isinstance(node, ast.JoinedStr)
-    parts = (_text(v) if isinstance(v, ast.Constant) else "{" + ast.unparse(v.value) + "}" for v in node.values)
-    return "".join(parts)
+    return "".join(
+        _text(part, names) if isinstance(part, ast.Constant) else _placeholder(ast.unparse(part.value), names)
+        for part in node.values
+    )
+
+
+def _placeholder(expression: str, names: Mapping[str, Any]) -> str:
+    if expression.endswith("dtype.text") or expression == "common":
+        return "some dtypes"
+    if expression in names:
+        return f"{names[expression]:,}"
+    return f"*{_PLACEHOLDERS.get(expression, expression)}*"
+
+
+_PLACEHOLDERS = {"len(x.shape)": "r"}
 
 
 def page(rows: Iterable[Row]) -> str:

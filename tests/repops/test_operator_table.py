@@ -30,7 +30,18 @@ def test_rows_name_what_is_lowered(rows: dict[str, table.Row]) -> None:
     assert rows["aten.mm.default"].operators == "`matmul`"
     assert rows["aten._softmax.default"].operators == "`amax`, `sum_exp`, `softmax`"
     assert rows["aten.add_.Tensor"] == table.Row("aten.add_.Tensor", "see `aten.add.Tensor`", "in place")
-    assert "refuses of integers" in rows["aten.bitwise_and.Tensor"].status
-    assert "threshold {threshold}" in rows["aten.threshold_backward.default"].status
+    assert "not of integers" in rows["aten.bitwise_and.Tensor"].status
+    assert "not threshold *threshold*" in rows["aten.threshold_backward.default"].status
+    assert "along an axis longer than 16,384" in rows["aten.cumsum.default"].status
+
+
+def test_no_row_shows_source_code(rows: dict[str, table.Row]) -> None:
+    for name in ("aten.pow.Scalar", "aten.pow.Tensor_Scalar", "aten.pow.Tensor_Tensor", "aten.mm.default"):
+        assert "not of some dtypes" in rows[name].status
+    for row in rows.values():
+        assert not set("{}()") & set(row.status.partition(" (")[0]), row
+
+
+def test_rows_of_what_is_refused(rows: dict[str, table.Row]) -> None:
     assert rows["aten.nonzero.default"].status == "refused: the shape of its result depends on values"
     assert rows["aten.rand.default"].status == "refused: random numbers of torch's own generator"
