@@ -63,8 +63,8 @@ defined in `docs/spec/operators.md`.
 | in place | becomes its functional form, which has a row of its own, while the step is functionalised |
 | refused | capture lists it with its count and place |
 
-"Not" names the arguments that the overload's rule refuses; in italics stands what depends on the call. What the example does not
-need (a factor that is not 1, a promotion, an input that lies transposed) adds `mul`, `cast`, `permute`.
+"Not" names the arguments that the overload's rule refuses; in italics stands what depends on the call. What the example
+does not need (a factor that is not 1, a promotion, an input that lies transposed) adds `mul`, `cast`, `permute`.
 
 """
 
