@@ -282,10 +282,41 @@ static void product_empty(const Product& p) {
     }
 }
 
-// y = x B for up to 3 rows x, B contiguous along n: streams 8 rows of B at a time, the block sums stay in L1.
+// Adds U rows of B from k on to the block sums of nc columns. x: R rows of the vectors, `stride` apart.
+template <int R, int U, int32_t dtype>
+RO_INLINE void gemv_rows(const char* b, int64_t row, const float* x, int64_t stride, float* sums, int64_t sums_stride, int64_t nc) {
+  constexpr int kSide = 2;  // vectors: a cache line of f32 where there are 8 lanes
+  int64_t j = 0;
+  for (; j + kSide * kLanes <= nc; j += kSide * kLanes, b += kSide * kLanes * item_size(dtype)) {
+    F s[R][kSide];
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < kSide; ++v) s[r][v] = F::load(sums + r * sums_stride + j + v * kLanes);
+#pragma GCC unroll 8
+    for (int u = 0; u < U; ++u) {
+      __builtin_prefetch(b + u * row + 256, 0, 0);
+      for (int v = 0; v < kSide; ++v) {
+        const F bv = load_as<dtype>(b + u * row + v * kLanes * item_size(dtype));
+        for (int r = 0; r < R; ++r) s[r][v] = fma(F::set(x[r * stride + u]), bv, s[r][v]);
+      }
+    }
+    for (int r = 0; r < R; ++r)
+      for (int v = 0; v < kSide; ++v) s[r][v].store(sums + r * sums_stride + j + v * kLanes);
+  }
+  for (; j < nc; j += kLanes, b += kLanes * item_size(dtype)) {
+    const int lanes = (int)min64(kLanes, nc - j);
+    for (int r = 0; r < R; ++r) {
+      F s = F::load(sums + r * sums_stride + j);
+      for (int u = 0; u < U; ++u) s = fma(F::set(x[r * stride + u]), load_as<dtype>(b + u * row, lanes), s);
+      s.store(sums + r * sums_stride + j);
+    }
+  }
+}
+
+// y = x B for up to 3 rows x, B contiguous along n: 8 rows of B at a time as long runs, which the processor's prefetch follows; the
+// block sums pass through the caches.
 template <int R, int32_t dtype>
 static void gemv_straight(const Product& p, int64_t n0, int64_t n1) {
-  constexpr int64_t kChunk = 1024;
+  constexpr int64_t kChunk = 16384;
   float* sums = (float*)scratch(2, sizeof(float) * R * kChunk);
   float* x = (float*)scratch(3, sizeof(float) * R * p.k);
   for (int r = 0; r < R; ++r)
@@ -296,28 +327,10 @@ static void gemv_straight(const Product& p, int64_t n0, int64_t n1) {
       const int64_t end = min64(pc + kDotBlock, p.k);
       const bool last = end == p.k;
       const int mode = (pc > 0 || p.carry ? kAdd : 0) | (last ? kLast : 0) | (last && p.scaled ? kScale : 0);
-      for (int64_t k = pc; k < end; k += 8) {
-        const int rows = (int)min64(8, end - k);
-        const char* b = p.b.at(k, jc);
-        for (int64_t j = 0; j < nc; j += kLanes) {
-          const int lanes = (int)min64(kLanes, nc - j);
-          F s[R];
-          for (int r = 0; r < R; ++r) s[r] = k == pc ? F::set(0.0f) : F::load(sums + r * kChunk + j);
-          if (rows == 8 && lanes == kLanes) {
-#pragma GCC unroll 8
-            for (int u = 0; u < 8; ++u) {
-              const F bv = load_as<dtype>(b + u * p.b.row + item_size(dtype) * j);
-              for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * p.k + k + u]), bv, s[r]);
-            }
-          } else {
-            for (int u = 0; u < rows; ++u) {
-              const F bv = load_as<dtype>(b + u * p.b.row + item_size(dtype) * j, lanes);
-              for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * p.k + k + u]), bv, s[r]);
-            }
-          }
-          for (int r = 0; r < R; ++r) s[r].store(sums + r * kChunk + j);
-        }
-      }
+      for (int r = 0; r < R; ++r) std::memset(sums + r * kChunk, 0, sizeof(float) * min64(kChunk, nc + kLanes));
+      int64_t k = pc;
+      for (; k + 8 <= end; k += 8) gemv_rows<R, 8, dtype>(p.b.at(k, jc), p.b.row, x + k, p.k, sums, kChunk, nc);
+      for (; k < end; ++k) gemv_rows<R, 1, dtype>(p.b.at(k, jc), p.b.row, x + k, p.k, sums, kChunk, nc);
       for (int r = 0; r < R; ++r)
         for (int64_t j = 0; j < nc; j += kLanes) {
           const int lanes = (int)min64(kLanes, nc - j);
@@ -329,50 +342,82 @@ static void gemv_straight(const Product& p, int64_t n0, int64_t n1) {
   }
 }
 
-constexpr int kGroups = 2;  // of kLanes columns, taken together to hide the latency of a chain
-
-// Columns j .. j + G kLanes - 1 (with G = 1 the first `lanes` of them).
-template <int R, int G, int32_t dtype>
-RO_INLINE void gemv_columns(const Product& p, const float* x, int64_t j, int lanes) {
-  F total[G][R];
-  for (int g = 0; g < G; ++g)
-    for (int r = 0; r < R; ++r)
-      total[g][r] = p.carry ? F::load(p.c + r * p.c_row + (j + g * kLanes) * 4, G > 1 ? kLanes : lanes) : F::set(0.0f);
-  for (int64_t pc = 0; pc < p.k; pc += kDotBlock) {
-    const int64_t end = min64(pc + kDotBlock, p.k);
-    F s[G][R];
-    for (int g = 0; g < G; ++g)
-      for (int r = 0; r < R; ++r) s[g][r] = F::set(0.0f);
-    for (int64_t k = pc; k < end; k += kLanes) {
-#pragma GCC unroll 4
-      for (int g = 0; g < G; ++g) {
-        F t[kLanes];
-        if ((G > 1 || lanes == kLanes) && k + kLanes <= end) {
-          const char* row = p.b.at(k, j + g * kLanes);
+// Adds n values of k to the sums of kLanes columns, or of the first `lanes` of them. b: the first column's run.
+template <int R, int32_t dtype>
+RO_INLINE void gemv_run(const char* b, int64_t col, const float* x, int64_t stride, int64_t n, int lanes, F (&s)[R]) {
+  for (int64_t k = 0; k < n; k += kLanes, b += kLanes * item_size(dtype)) {
+    const int count = (int)min64(kLanes, n - k);
+    F t[kLanes];
+    if (count == kLanes && lanes == kLanes) {
+      load_transposed<dtype>(t, b, col);
 #pragma GCC unroll 16
-          for (int i = 0; i < kLanes; ++i, row += p.b.col) t[i] = load_as<dtype>(row);
-          transpose(t);
-#pragma GCC unroll 16
-          for (int u = 0; u < kLanes; ++u)
-            for (int r = 0; r < R; ++r) s[g][r] = fma(F::set(x[r * p.k + k + u]), t[u], s[g][r]);
-        } else {
-          const int n = (int)min64(kLanes, end - k);
-          for (int i = 0; i < kLanes; ++i)
-            t[i] = G > 1 || i < lanes ? load_as<dtype>(p.b.at(k, j + g * kLanes + i), n) : F::set(0.0f);
-          transpose(t);
-          for (int u = 0; u < n; ++u)
-            for (int r = 0; r < R; ++r) s[g][r] = fma(F::set(x[r * p.k + k + u]), t[u], s[g][r]);
-        }
-      }
+      for (int u = 0; u < kLanes; ++u)
+        for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * stride + k + u]), t[u], s[r]);
+    } else {
+      for (int i = 0; i < kLanes; ++i) t[i] = i < lanes ? load_as<dtype>(b + i * col, count) : F::set(0.0f);
+      transpose(t);
+      for (int u = 0; u < count; ++u)
+        for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * stride + k + u]), t[u], s[r]);
     }
-    for (int g = 0; g < G; ++g)
-      for (int r = 0; r < R; ++r) total[g][r] = pc > 0 || p.carry ? add(total[g][r], s[g][r]) : s[g][r];
   }
-  for (int g = 0; g < G; ++g)
-    for (int r = 0; r < R; ++r) {
-      const F sum = p.scaled ? mul(total[g][r], F::set(p.scale)) : total[g][r];
-      canonical(sum).store(p.c + r * p.c_row + (j + g * kLanes) * 4, G > 1 ? kLanes : lanes);
+}
+
+// Columns j .. j + lanes - 1.
+template <int R, int32_t dtype>
+RO_INLINE void gemv_columns(const Product& p, const float* x, int64_t j, int lanes) {
+  F total[R];
+  for (int r = 0; r < R; ++r) total[r] = p.carry ? F::load(p.c + r * p.c_row + j * 4, lanes) : F::set(0.0f);
+  for (int64_t k = 0; k < p.k; k += kDotBlock) {
+    F s[R];
+    for (int r = 0; r < R; ++r) s[r] = F::set(0.0f);
+    gemv_run<R, dtype>(p.b.at(k, j), p.b.col, x + k, p.k, min64(kDotBlock, p.k - k), lanes, s);
+    for (int r = 0; r < R; ++r) total[r] = k > 0 || p.carry ? add(total[r], s[r]) : s[r];
+  }
+  for (int r = 0; r < R; ++r) {
+    const F sum = p.scaled ? mul(total[r], F::set(p.scale)) : total[r];
+    canonical(sum).store(p.c + r * p.c_row + j * 4, lanes);
+  }
+}
+
+// A place in the matrix of one of two groups of kLanes columns that are taken together.
+struct GemvGroup {
+  int64_t j, k = 0;
+  F total;
+  RO_MEMBER int64_t length(const Product& p) const { return min64(kDotBlock, p.k - k); }
+  // The block's sum; on to the next block, or to the next columns of this group.
+  RO_MEMBER void join(const Product& p, F sum) {
+    char* const c = p.c + j * 4;
+    if (k == 0) total = p.carry ? add(F::load(c), sum) : sum;
+    else total = add(total, sum);
+    k += kDotBlock;
+    if (k < p.k) return;
+    canonical(p.scaled ? mul(total, F::set(p.scale)) : total).store(c);
+    k = 0;
+    j += 2 * kLanes;
+  }
+};
+
+// `pairs` times 2 kLanes columns: two chains side by side hide their latency. The second is a block of k behind the first: where rows
+// lie a multiple of a page apart, their lines would else not fit the ways of a cache.
+template <int32_t dtype>
+static void gemv_pairs(const Product& p, const float* x, int64_t j, int64_t pairs) {
+  const int64_t units = pairs * ceil_div(p.k, kDotBlock);
+  GemvGroup first{j}, second{j + kLanes};
+  for (int64_t t = 0; t <= units; ++t) {
+    const int64_t n0 = t < units ? first.length(p) : 0, n1 = t > 0 ? second.length(p) : 0;
+    F s0[1] = {F::set(0.0f)}, s1[1] = {F::set(0.0f)};
+    const char *b0 = p.b.at(first.k, first.j), *b1 = p.b.at(second.k, second.j);
+    const float *x0 = x + first.k, *x1 = x + second.k;
+    const int64_t both = min64(n0, n1) / kLanes * kLanes;
+    for (int64_t k = 0; k < both; k += kLanes) {
+      gemv_run<1, dtype>(b0 + k * item_size(dtype), p.b.col, x0 + k, 0, kLanes, kLanes, s0);
+      gemv_run<1, dtype>(b1 + k * item_size(dtype), p.b.col, x1 + k, 0, kLanes, kLanes, s1);
     }
+    gemv_run<1, dtype>(b0 + both * item_size(dtype), p.b.col, x0 + both, 0, n0 - both, kLanes, s0);
+    gemv_run<1, dtype>(b1 + both * item_size(dtype), p.b.col, x1 + both, 0, n1 - both, kLanes, s1);
+    if (t < units) first.join(p, s0[0]);
+    if (t > 0) second.join(p, s1[0]);
+  }
 }
 
 // y = x B for up to 3 rows x, B contiguous along k (row-major weights [N, K]): kLanes rows by kLanes k transposed in registers.
@@ -382,10 +427,12 @@ static void gemv_transposed(const Product& p, int64_t n0, int64_t n1) {
   for (int r = 0; r < R; ++r)
     for (int64_t k = 0; k < p.k; ++k) x[r * p.k + k] = p.a.value(r, k);
   int64_t j = n0;
-  // Not where the rows lie a multiple of a page apart: then twice the rows do not fit the ways of a cache.
-  if (R == 1 && p.b.col % 4096 != 0)
-    for (; j + kGroups * kLanes <= n1; j += kGroups * kLanes) gemv_columns<R, kGroups, dtype>(p, x, j, kLanes);
-  for (; j < n1; j += kLanes) gemv_columns<R, 1, dtype>(p, x, j, (int)min64(kLanes, n1 - j));
+  if constexpr (R == 1) {
+    const int64_t pairs = (n1 - n0) / (2 * kLanes);
+    gemv_pairs<dtype>(p, x, j, pairs);
+    j += pairs * 2 * kLanes;
+  }
+  for (; j < n1; j += kLanes) gemv_columns<R, dtype>(p, x, j, (int)min64(kLanes, n1 - j));
 }
 
 // Columns a gemv thread takes at least: less than ~64k multiplications are not worth a second thread.

@@ -9,7 +9,7 @@
 //   F <-> I  bits_of, float_of (same bits), to_float (RNE), to_int (truncates; valid for |x| < 2^31)
 //   M  and_ or_ not_ any all none
 //   widen16(p) -> I, zero-extended; narrow16(I, p), the low halves; from_f16(p) -> F; to_f16(F, p), rounded, no NaN
-//   transpose(F[kLanes]) tree(F) -> float    not in the scalar unit
+//   transpose(F[kLanes]) load_transposed tree(F) -> float    not in the scalar unit
 //   F::set F::bits F::load F::load(p, n) x.store(p) x.store(p, n)    n lanes from lane 0 (0 <= n <= kLanes), other lanes load +0
 #pragma once
 #include <cstdint>
@@ -267,6 +267,22 @@ RO_OP void transpose(F (&r)[8]) {
   for (int j = 0; j < 4; ++j) {
     r[j].v = _mm256_permute2f128_ps(t[j], t[4 + j], 0x20);
     r[4 + j].v = _mm256_permute2f128_ps(t[j], t[4 + j], 0x31);
+  }
+}
+
+// t[i] lane j: float i of row j, the rows `row` bytes apart.
+RO_OP void load_transposed(F (&t)[8], const char* p, int64_t row) {
+  for (int i = 0; i < 8; i += 4) {
+    __m256 r[4];
+    for (int j = 0; j < 4; ++j)
+      r[j] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float*)(p + j * row + 4 * i))),
+                                  _mm_loadu_ps((const float*)(p + (j + 4) * row + 4 * i)), 1);
+    const __m256 a = _mm256_unpacklo_ps(r[0], r[1]), b = _mm256_unpackhi_ps(r[0], r[1]);
+    const __m256 c = _mm256_unpacklo_ps(r[2], r[3]), d = _mm256_unpackhi_ps(r[2], r[3]);
+    t[i].v = _mm256_shuffle_ps(a, c, 0x44);
+    t[i + 1].v = _mm256_shuffle_ps(a, c, 0xEE);
+    t[i + 2].v = _mm256_shuffle_ps(b, d, 0x44);
+    t[i + 3].v = _mm256_shuffle_ps(b, d, 0xEE);
   }
 }
 
@@ -528,6 +544,19 @@ RO_OP void store_as(F a, void* p, int n) {
     std::memcpy(p, lanes, 2 * n);
   }
 }
+
+#if !defined(RO_ISA_SCALAR)
+// t[i] lane j: element i of row j, the rows `row` bytes apart.
+template <int32_t dtype>
+RO_OP void load_transposed(F (&t)[kLanes], const char* p, int64_t row) {
+#if defined(RO_ISA_AVX2)
+  if constexpr (dtype == kF32) return load_transposed(t, p, row);
+#endif
+#pragma GCC unroll 16
+  for (int j = 0; j < kLanes; ++j) t[j] = load_as<dtype>(p + j * row);
+  transpose(t);
+}
+#endif
 
 // IEEE 754-2019 maximum and minimum: NaN if either is NaN; -0 < +0.
 RO_OP F maximum(F a, F b) {
