@@ -342,41 +342,52 @@ static void gemv_straight(const Product& p, int64_t n0, int64_t n1) {
   }
 }
 
-// Adds n values of k to the sums of kLanes columns, or of the first `lanes` of them. b: the first column's run.
-template <int R, int32_t dtype>
-RO_INLINE void gemv_run(const char* b, int64_t col, const float* x, int64_t stride, int64_t n, int lanes, F (&s)[R]) {
-  for (int64_t k = 0; k < n; k += kLanes, b += kLanes * item_size(dtype)) {
-    const int count = (int)min64(kLanes, n - k);
-    F t[kLanes];
-    if (count == kLanes && lanes == kLanes) {
-      load_transposed<dtype>(t, b, col);
+constexpr int kGroups = 2;  // of kLanes columns, taken together to hide the latency of a chain
+
+// Adds n values of k to the sums of G groups of kLanes columns, or of the first `lanes` columns of one. b: the first column's run.
+template <int R, int G, int32_t dtype>
+RO_INLINE void gemv_run(const char* b, int64_t col, const float* x, int64_t stride, int64_t n, int lanes, F (&s)[G][R]) {
+  constexpr int kStep = kTransposed<dtype>;
+  int64_t k = 0;
+  if (lanes == kLanes)
+    for (; k + kStep <= n; k += kStep, b += kStep * item_size(dtype))
+#pragma GCC unroll 4
+      for (int g = 0; g < G; ++g) {
+        F t[kStep];
+        load_transposed<dtype>(t, b + g * kLanes * col, col);
 #pragma GCC unroll 16
-      for (int u = 0; u < kLanes; ++u)
-        for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * stride + k + u]), t[u], s[r]);
-    } else {
-      for (int i = 0; i < kLanes; ++i) t[i] = i < lanes ? load_as<dtype>(b + i * col, count) : F::set(0.0f);
+        for (int u = 0; u < kStep; ++u)
+          for (int r = 0; r < R; ++r) s[g][r] = fma(F::set(x[r * stride + k + u]), t[u], s[g][r]);
+      }
+  for (; k < n; k += kLanes, b += kLanes * item_size(dtype)) {
+    const int count = (int)min64(kLanes, n - k);
+    for (int g = 0; g < G; ++g) {
+      F t[kLanes];
+      for (int i = 0; i < kLanes; ++i) t[i] = i < lanes ? load_as<dtype>(b + (g * kLanes + i) * col, count) : F::set(0.0f);
       transpose(t);
       for (int u = 0; u < count; ++u)
-        for (int r = 0; r < R; ++r) s[r] = fma(F::set(x[r * stride + k + u]), t[u], s[r]);
+        for (int r = 0; r < R; ++r) s[g][r] = fma(F::set(x[r * stride + k + u]), t[u], s[g][r]);
     }
   }
 }
 
-// Columns j .. j + lanes - 1.
-template <int R, int32_t dtype>
-RO_INLINE void gemv_columns(const Product& p, const float* x, int64_t j, int lanes) {
-  F total[R];
-  for (int r = 0; r < R; ++r) total[r] = p.carry ? F::load(p.c + r * p.c_row + j * 4, lanes) : F::set(0.0f);
+// Columns j .. j + G kLanes - 1, or, with G = 1, j .. j + lanes - 1.
+template <int R, int G, int32_t dtype>
+static void gemv_columns(const Product& p, const float* x, int64_t j, int lanes) {
+  F total[G][R];
+  const auto c = [&](int g, int r) { return p.c + r * p.c_row + (j + g * kLanes) * 4; };
+  for (int g = 0; g < G; ++g)
+    for (int r = 0; r < R; ++r) total[g][r] = p.carry ? F::load(c(g, r), lanes) : F::set(0.0f);
   for (int64_t k = 0; k < p.k; k += kDotBlock) {
-    F s[R];
-    for (int r = 0; r < R; ++r) s[r] = F::set(0.0f);
-    gemv_run<R, dtype>(p.b.at(k, j), p.b.col, x + k, p.k, min64(kDotBlock, p.k - k), lanes, s);
-    for (int r = 0; r < R; ++r) total[r] = k > 0 || p.carry ? add(total[r], s[r]) : s[r];
+    F s[G][R];
+    for (int g = 0; g < G; ++g)
+      for (int r = 0; r < R; ++r) s[g][r] = F::set(0.0f);
+    gemv_run<R, G, dtype>(p.b.at(k, j), p.b.col, x + k, p.k, min64(kDotBlock, p.k - k), lanes, s);
+    for (int g = 0; g < G; ++g)
+      for (int r = 0; r < R; ++r) total[g][r] = k > 0 || p.carry ? add(total[g][r], s[g][r]) : s[g][r];
   }
-  for (int r = 0; r < R; ++r) {
-    const F sum = p.scaled ? mul(total[r], F::set(p.scale)) : total[r];
-    canonical(sum).store(p.c + r * p.c_row + j * 4, lanes);
-  }
+  for (int g = 0; g < G; ++g)
+    for (int r = 0; r < R; ++r) canonical(p.scaled ? mul(total[g][r], F::set(p.scale)) : total[g][r]).store(c(g, r), lanes);
 }
 
 // A place in the matrix of one of two groups of kLanes columns that are taken together.
@@ -405,18 +416,18 @@ static void gemv_pairs(const Product& p, const float* x, int64_t j, int64_t pair
   GemvGroup first{j}, second{j + kLanes};
   for (int64_t t = 0; t <= units; ++t) {
     const int64_t n0 = t < units ? first.length(p) : 0, n1 = t > 0 ? second.length(p) : 0;
-    F s0[1] = {F::set(0.0f)}, s1[1] = {F::set(0.0f)};
+    F s0[1][1] = {{F::set(0.0f)}}, s1[1][1] = {{F::set(0.0f)}};
     const char *b0 = p.b.at(first.k, first.j), *b1 = p.b.at(second.k, second.j);
     const float *x0 = x + first.k, *x1 = x + second.k;
     const int64_t both = min64(n0, n1) / kLanes * kLanes;
     for (int64_t k = 0; k < both; k += kLanes) {
-      gemv_run<1, dtype>(b0 + k * item_size(dtype), p.b.col, x0 + k, 0, kLanes, kLanes, s0);
-      gemv_run<1, dtype>(b1 + k * item_size(dtype), p.b.col, x1 + k, 0, kLanes, kLanes, s1);
+      gemv_run<1, 1, dtype>(b0 + k * item_size(dtype), p.b.col, x0 + k, 0, kLanes, kLanes, s0);
+      gemv_run<1, 1, dtype>(b1 + k * item_size(dtype), p.b.col, x1 + k, 0, kLanes, kLanes, s1);
     }
-    gemv_run<1, dtype>(b0 + both * item_size(dtype), p.b.col, x0 + both, 0, n0 - both, kLanes, s0);
-    gemv_run<1, dtype>(b1 + both * item_size(dtype), p.b.col, x1 + both, 0, n1 - both, kLanes, s1);
-    if (t < units) first.join(p, s0[0]);
-    if (t > 0) second.join(p, s1[0]);
+    gemv_run<1, 1, dtype>(b0 + both * item_size(dtype), p.b.col, x0 + both, 0, n0 - both, kLanes, s0);
+    gemv_run<1, 1, dtype>(b1 + both * item_size(dtype), p.b.col, x1 + both, 0, n1 - both, kLanes, s1);
+    if (t < units) first.join(p, s0[0][0]);
+    if (t > 0) second.join(p, s1[0][0]);
   }
 }
 
@@ -427,12 +438,14 @@ static void gemv_transposed(const Product& p, int64_t n0, int64_t n1) {
   for (int r = 0; r < R; ++r)
     for (int64_t k = 0; k < p.k; ++k) x[r * p.k + k] = p.a.value(r, k);
   int64_t j = n0;
-  if constexpr (R == 1) {
+  if (R == 1 && p.b.col % 4096 == 0) {
     const int64_t pairs = (n1 - n0) / (2 * kLanes);
     gemv_pairs<dtype>(p, x, j, pairs);
     j += pairs * 2 * kLanes;
+  } else if (R == 1) {
+    for (; j + kGroups * kLanes <= n1; j += kGroups * kLanes) gemv_columns<R, kGroups, dtype>(p, x, j, kLanes);
   }
-  for (; j < n1; j += kLanes) gemv_columns<R, dtype>(p, x, j, (int)min64(kLanes, n1 - j));
+  for (; j < n1; j += kLanes) gemv_columns<R, 1, dtype>(p, x, j, (int)min64(kLanes, n1 - j));
 }
 
 // Columns a gemv thread takes at least: less than ~64k multiplications are not worth a second thread.

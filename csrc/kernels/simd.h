@@ -270,20 +270,19 @@ RO_OP void transpose(F (&r)[8]) {
   }
 }
 
-// t[i] lane j: float i of row j, the rows `row` bytes apart.
-RO_OP void load_transposed(F (&t)[8], const char* p, int64_t row) {
-  for (int i = 0; i < 8; i += 4) {
-    __m256 r[4];
-    for (int j = 0; j < 4; ++j)
-      r[j] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float*)(p + j * row + 4 * i))),
-                                  _mm_loadu_ps((const float*)(p + (j + 4) * row + 4 * i)), 1);
-    const __m256 a = _mm256_unpacklo_ps(r[0], r[1]), b = _mm256_unpackhi_ps(r[0], r[1]);
-    const __m256 c = _mm256_unpacklo_ps(r[2], r[3]), d = _mm256_unpackhi_ps(r[2], r[3]);
-    t[i].v = _mm256_shuffle_ps(a, c, 0x44);
-    t[i + 1].v = _mm256_shuffle_ps(a, c, 0xEE);
-    t[i + 2].v = _mm256_shuffle_ps(b, d, 0x44);
-    t[i + 3].v = _mm256_shuffle_ps(b, d, 0xEE);
-  }
+// t[i] lane j: float i of row j, for 4 of them, the rows `row` bytes apart. Halves of vectors, joined while they are loaded, save a
+// third of the shuffles.
+RO_OP void load_transposed(F (&t)[4], const char* p, int64_t row) {
+  __m256 r[4];
+  for (int j = 0; j < 4; ++j)
+    r[j] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps((const float*)(p + j * row))),
+                                _mm_loadu_ps((const float*)(p + (j + 4) * row)), 1);
+  const __m256 a = _mm256_unpacklo_ps(r[0], r[1]), b = _mm256_unpackhi_ps(r[0], r[1]);
+  const __m256 c = _mm256_unpacklo_ps(r[2], r[3]), d = _mm256_unpackhi_ps(r[2], r[3]);
+  t[0].v = _mm256_shuffle_ps(a, c, 0x44);
+  t[1].v = _mm256_shuffle_ps(a, c, 0xEE);
+  t[2].v = _mm256_shuffle_ps(b, d, 0x44);
+  t[3].v = _mm256_shuffle_ps(b, d, 0xEE);
 }
 
 // The fold h = 4, 2, 1: lane_j = add(lane_j, lane_(j+h)); lane 0.
@@ -546,15 +545,22 @@ RO_OP void store_as(F a, void* p, int n) {
 }
 
 #if !defined(RO_ISA_SCALAR)
-// t[i] lane j: element i of row j, the rows `row` bytes apart.
-template <int32_t dtype>
-RO_OP void load_transposed(F (&t)[kLanes], const char* p, int64_t row) {
+// How many elements of every row load_transposed takes.
 #if defined(RO_ISA_AVX2)
-  if constexpr (dtype == kF32) return load_transposed(t, p, row);
+template <int32_t dtype> constexpr int kTransposed = dtype == kF32 ? 4 : kLanes;
+#else
+template <int32_t dtype> constexpr int kTransposed = kLanes;
 #endif
+// t[i] lane j: element i of row j, for kLanes rows, `row` bytes apart.
+template <int32_t dtype>
+RO_OP void load_transposed(F (&t)[kTransposed<dtype>], const char* p, int64_t row) {
+  if constexpr (kTransposed<dtype> == kLanes) {
 #pragma GCC unroll 16
-  for (int j = 0; j < kLanes; ++j) t[j] = load_as<dtype>(p + j * row);
-  transpose(t);
+    for (int j = 0; j < kLanes; ++j) t[j] = load_as<dtype>(p + j * row);
+    transpose(t);
+  } else {
+    load_transposed(t, p, row);
+  }
 }
 #endif
 

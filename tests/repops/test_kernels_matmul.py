@@ -71,7 +71,17 @@ def test_against_exact_arithmetic(isa: str, k: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape", [(70, 300, 1100), (1, 700, 2100), (2, 513, 40), (3, 300, 1030), (1100, 290, 9), (64, 768, 96)]
+    "shape",
+    [
+        (70, 300, 1100),
+        (1, 700, 2100),
+        (1, 1024, 77),
+        (1, 20, 16500),
+        (2, 513, 40),
+        (3, 300, 1030),
+        (1100, 290, 9),
+        (64, 768, 96),
+    ],
 )
 @pytest.mark.parametrize("layout", [(0, 0), (0, 1), (1, 0), (1, 1)])
 def test_large_shapes_agree(shape: tuple[int, int, int], layout: tuple[int, int]) -> None:
