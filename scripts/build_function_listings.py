@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Write docs/spec/functions.md: the elementary functions as lists of primitives, from csrc/kernels/functions.h itself.
 
-    python scripts/build_function_listings.py           writes the page
-    python scripts/build_function_listings.py --check   compares it with the page, exit status 1 on a difference
+    python scripts/build_function_listings.py           writes the page, and the lists alone to repops/vm/functions.txt
+    python scripts/build_function_listings.py --check   compares with both, exit status 1 on a difference
 
 Needs a C++17 compiler (CXX, else c++).
 """
@@ -18,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "spec" / "functions.md"
+LISTS = ROOT / "repops" / "vm" / "functions.txt"  # what the RepVM programs of the functions are made from
 SOURCE = ROOT / "csrc" / "tools" / "list_functions.cpp"
 
 HEAD = """# Elementary functions, profile RO-1
@@ -66,17 +67,18 @@ def listing() -> str:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Write docs/spec/functions.md.")
+    parser = argparse.ArgumentParser(description="Write docs/spec/functions.md and repops/vm/functions.txt.")
     parser.add_argument("--check", action="store_true", help="compare only")
     arguments = parser.parse_args()
-    page = f"{HEAD}```\n{listing().rstrip()}\n```\n"
-    if not arguments.check:
-        PAGE.write_text(page, encoding="utf-8")
-        return 0
-    if PAGE.is_file() and PAGE.read_text(encoding="utf-8") == page:
-        return 0
-    print(f"{PAGE.relative_to(ROOT)} is not what functions.h says: run {Path(__file__).name}", file=sys.stderr)
-    return 1
+    lists = listing().rstrip()
+    status = 0
+    for path, text in ((PAGE, f"{HEAD}```\n{lists}\n```\n"), (LISTS, f"{lists}\n")):
+        if not arguments.check:
+            path.write_text(text, encoding="utf-8")
+        elif not path.is_file() or path.read_text(encoding="utf-8") != text:
+            print(f"{path.relative_to(ROOT)} is not what functions.h says: run {Path(__file__).name}", file=sys.stderr)
+            status = 1
+    return status
 
 
 if __name__ == "__main__":

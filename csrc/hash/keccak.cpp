@@ -8,7 +8,7 @@
 namespace ro::hash {
 namespace {
 
-constexpr Lanes kScalar = {"scalar", Word::kWidth, sponge_tiles<Word>, sponge_pairs<Word>};
+constexpr Lanes kScalar = {"scalar", Word::kWidth, sponge_tiles<Word>, sponge_pairs<Word>, sponge_states<Word>};
 
 // The instruction sets with which the build compiles the wider units, not only the ones that they name.
 bool runs_avx2() {
@@ -93,6 +93,10 @@ void hash_tiles(const Lanes& lanes, const uint8_t* in, int64_t count, uint8_t* o
 void hash_pairs(const Lanes& lanes, const uint8_t* in, int64_t count, uint8_t* out) {
   const Lanes& used = count == 1 ? kScalar : lanes;
   hash_rows(used, used.pairs, in, kPairBytes, count, out);
+}
+
+void hash_states(const Lanes& lanes, const uint8_t* in, int64_t count, uint8_t* out) {
+  hash_rows(lanes, lanes.states, in, kStateBytes, count, out);
 }
 
 }  // namespace ro::hash

@@ -16,8 +16,9 @@ const std::vector<const Lanes*>& available();
 // By name; null or "" is the best. Returns null if this machine does not have it.
 const Lanes* find_lanes(const char* name);
 
-// `count` consecutive tiles (pairs of hashes) to `count` hashes. `out` may not overlap `in`.
+// `count` consecutive tiles (pairs of hashes, RepVM states) to `count` hashes. `out` may not overlap `in`.
 void hash_tiles(const Lanes& lanes, const uint8_t* in, int64_t count, uint8_t* out);
 void hash_pairs(const Lanes& lanes, const uint8_t* in, int64_t count, uint8_t* out);
+void hash_states(const Lanes& lanes, const uint8_t* in, int64_t count, uint8_t* out);
 
 }  // namespace ro::hash

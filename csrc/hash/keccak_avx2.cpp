@@ -62,7 +62,7 @@ struct Vec4 {
   }
 };
 
-constexpr Lanes kLanes = {"avx2", Vec4::kWidth, sponge_tiles<Vec4>, sponge_pairs<Vec4>};
+constexpr Lanes kLanes = {"avx2", Vec4::kWidth, sponge_tiles<Vec4>, sponge_pairs<Vec4>, sponge_states<Vec4>};
 
 }  // namespace
 

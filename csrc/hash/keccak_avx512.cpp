@@ -193,7 +193,7 @@ __attribute__((noinline)) void permute<Vec8>(Vec8* state) {
 #undef RO_CHI
 #undef RO_ROW
 
-constexpr Lanes kLanes = {"avx512", Vec8::kWidth, sponge_tiles<Vec8>, sponge_pairs<Vec8>};
+constexpr Lanes kLanes = {"avx512", Vec8::kWidth, sponge_tiles<Vec8>, sponge_pairs<Vec8>, sponge_states<Vec8>};
 
 }  // namespace
 

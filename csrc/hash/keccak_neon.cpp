@@ -41,7 +41,7 @@ struct Vec2 {
   }
 };
 
-constexpr Lanes kLanes = {"neon", Vec2::kWidth, sponge_tiles<Vec2>, sponge_pairs<Vec2>};
+constexpr Lanes kLanes = {"neon", Vec2::kWidth, sponge_tiles<Vec2>, sponge_pairs<Vec2>, sponge_states<Vec2>};
 
 }  // namespace
 

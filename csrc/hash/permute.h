@@ -149,6 +149,24 @@ void sponge_tiles(const uint8_t* const* in, uint8_t* out) {
   V::store4(state, out);
 }
 
+// 512 bytes: three full blocks, then thirteen words and the padding.
+template <class V>
+void sponge_states(const uint8_t* const* in, uint8_t* out) {
+  constexpr int kFullBlocks = kStateBytes / kRateBytes, kTailWords = (kStateBytes - kFullBlocks * kRateBytes) / 8;
+  V state[25];
+  for (int i = 0; i < 25; ++i) state[i] = V::broadcast(0);
+  for (int block = 0; block < kFullBlocks; ++block) {
+    for (int i = 0; i < kRateWords; ++i) state[i] = V::xor2(state[i], V::load(in, int64_t{block} * kRateBytes + 8 * i));
+    permute(state);
+  }
+  for (int i = 0; i < kTailWords; ++i)
+    state[i] = V::xor2(state[i], V::load(in, int64_t{kFullBlocks} * kRateBytes + 8 * i));
+  state[kTailWords] = V::xor2(state[kTailWords], V::broadcast(kPadFirst));
+  state[16] = V::xor2(state[16], V::broadcast(kPadLast));
+  permute(state);
+  V::store4(state, out);
+}
+
 // 64 bytes: one block.
 template <class V>
 void sponge_pairs(const uint8_t* const* in, uint8_t* out) {
