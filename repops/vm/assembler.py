@@ -1,18 +1,18 @@
-"""A small structured assembler for RepVM: one method an instruction, blocks for loops and conditions, registers by scope.
+"""A small structured assembler for RepVM: a method an instruction, blocks for loops and conditions, registers by scope.
 
     a = Assembler()
     x = a.load(a.place(a.element, 0), 0)
     a.halt(a.narrow(a.fmul(x, x)))
     image = a.assemble()
 
-Every method that computes returns a fresh register, or writes `to`. An integer operand is a register, a number, or a pair of
-both (their sum). Registers that a block has taken are free again after it. `assemble` also gives the bound on the
-instructions of a run, from the trip counts that `loop` was told.
+Every method that computes returns a fresh register, or writes `to`. An integer operand is a register, a number, or a
+pair of both (their sum). Registers that a block has taken are free again after it. `assemble` also gives the bound on
+the instructions of a run, from the trip counts that `loop` was told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -98,7 +98,7 @@ class Assembler:
 
     @contextmanager
     def loop(self, i: Register, stop: Register, total: Trips, step: int = 1) -> Iterator[None]:
-        """Runs the block while i < stop, with i += step after it. total: bounds the passes in one run, over all entries."""
+        """Runs the block while i < stop, then i += step. total: bounds the passes in one run, over all entries."""
         skip = self._emit(Op.BGE, i.number, stop.number)
         top = len(self._code)
         self._trips.append(total)
@@ -119,6 +119,11 @@ class Assembler:
     def halt(self, value: Register) -> None:
         """Ends the run with this value."""
         self._emit(Op.HALT, value.number)
+
+    def operation(self, op: Op, operands: Sequence[Register], imm: int = 0, to: Register | None = None) -> Register:
+        """An instruction that computes: one to three registers for the fields b, c and d; imm where there is no d."""
+        b, c, d = (*(x.number for x in operands), *(0, 0, imm)[len(operands) :])
+        return self._compute(op, b, c, d, to)
 
     def set(self, value: Integer, to: Register | None = None) -> Register:
         """The integer."""
@@ -153,13 +158,9 @@ class Assembler:
         c, imm = _sum(y)
         return self._compute(op, x.number, c, imm, to)
 
-    def sext(self, x: Register, to: Register | None = None) -> Register:
-        """The low half, sign-extended."""
-        return self._compute(Op.SEXT, x.number, 0, 0, to)
-
     def select(self, m: Register, x: Register, y: Register, to: Register | None = None) -> Register:
         """m != 0 ? x : y."""
-        return self._compute(Op.SEL, m.number, x.number, y.number, to)
+        return self.operation(Op.SEL, (m, x, y), to=to)
 
     def param(self, k: Integer, to: Register | None = None) -> Register:
         """The node's param k."""
@@ -211,11 +212,11 @@ class Assembler:
 
     def float2(self, op: Op, x: Register, y: Register, to: Register | None = None) -> Register:
         """FADD, FSUB, FMUL, FDIV, FMAX, FMIN, FEQ, FLT or FLE."""
-        return self._compute(op, x.number, y.number, 0, to)
+        return self.operation(op, (x, y), to=to)
 
     def float1(self, op: Op, x: Register, to: Register | None = None) -> Register:
         """FSQRT, FNAN, ITOF, FTOI or NARROW."""
-        return self._compute(op, x.number, 0, 0, to)
+        return self.operation(op, (x,), to=to)
 
     def fadd(self, x: Register, y: Register, to: Register | None = None) -> Register:
         """x + y."""
@@ -235,7 +236,7 @@ class Assembler:
 
     def ffma(self, x: Register, y: Register, z: Register, to: Register | None = None) -> Register:
         """x y + z."""
-        return self._compute(Op.FFMA, x.number, y.number, z.number, to)
+        return self.operation(Op.FFMA, (x, y, z), to=to)
 
     def fsqrt(self, x: Register, to: Register | None = None) -> Register:
         """The square root."""

@@ -1,6 +1,6 @@
-"""The elementary functions in RepVM: their lists of primitives (functions.txt) compiled to instructions, registers and all.
+"""The elementary functions in RepVM: lists of primitives (functions.txt) compiled to instructions, registers and all.
 
-functions.txt is generated from csrc/kernels/functions.h, as is docs/spec/functions.md, where the primitives are defined.
+functions.txt is generated from csrc/kernels/functions.h, as is docs/spec/functions.md, which defines the primitives.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from repops.vm.assembler import Assembler, AssemblyError, Register
 from repops.vm.isa import SCRATCH, Op
 
 SPILL_FROM = 32  # scratch below holds the lanes of a sum
+
+Source = str | int  # a name, or the pattern of a literal
 
 _TWO_OVER_PI = 0xA2F9836E4E441529FC2757D1F534DDC0DB6295993C439041FE5163AB  # 224 bits after the point
 _MINUS = -(2**31)
@@ -55,10 +57,10 @@ def listings() -> dict[str, Listing]:
 
 
 class Function:
-    """A function ready to be put into a program; literals that fit are kept in registers of the scope in which it is made.
+    """A function ready to be put into a program.
 
-    reserve: before a loop, literals go into registers, the most used first, until so many registers are left. None: no literal
-    stays in a register.
+    reserve: literals go into registers of the scope in which it is made (before a loop), the most used first, until so
+    many registers are left. None: no literal stays in a register.
     """
 
     def __init__(self, assembler: Assembler, name: str, reserve: int | None = None) -> None:
@@ -73,13 +75,13 @@ class Function:
                     counts[source] = counts.get(source, 0) + 1
         room = 0 if reserve is None else max(0, assembler.free - reserve)
         chosen = sorted(counts, key=lambda pattern: -counts[pattern])[:room]
-        self._hoisted = {pattern: assembler.literal(pattern) for pattern in chosen}
+        self._hoisted: dict[Source, Register] = {pattern: assembler.literal(pattern) for pattern in chosen}
 
     def __call__(self, *arguments: Register) -> Register:
         """Puts the function's instructions here; returns a register of the current scope."""
         target = self._a.take()
         with self._a.scope():
-            known: dict[str | int, Register] = {**self._hoisted, **dict(zip(self._arguments, arguments, strict=True))}
+            known = self._hoisted | dict(zip(self._arguments, arguments, strict=True))
             _Allocation(self._a, self._steps, known, self._result, target).run()
         return target
 
@@ -90,8 +92,6 @@ def function(assembler: Assembler, name: str, *arguments: Register) -> Register:
 
 
 # ---- from primitives to instructions on names
-
-Source = str | int  # a name, or the pattern of a literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +106,13 @@ class _Step:
 
 
 _DIRECT = {
-    "ADD": Op.FADD, "SUB": Op.FSUB, "MUL": Op.FMUL, "DIV": Op.FDIV, "SQRT": Op.FSQRT, "FMA": Op.FFMA, "LT": Op.FLT, "LE": Op.FLE,
-    "EQ": Op.FEQ, "ISNAN": Op.FNAN, "SEL": Op.SEL, "ISEL": Op.SEL, "MAND": Op.AND, "MOR": Op.OR, "FTOI": Op.FTOI,
+    "ADD": Op.FADD, "SUB": Op.FSUB, "MUL": Op.FMUL, "DIV": Op.FDIV, "SQRT": Op.FSQRT, "FMA": Op.FFMA, "LT": Op.FLT,
+    "LE": Op.FLE, "EQ": Op.FEQ, "ISNAN": Op.FNAN, "SEL": Op.SEL, "ISEL": Op.SEL, "MAND": Op.AND, "MOR": Op.OR,
+    "FTOI": Op.FTOI,
 }  # fmt: skip
 _INTEGERS = {
-    "AND": Op.AND, "OR": Op.OR, "XOR": Op.XOR, "IAND": Op.AND, "IOR": Op.OR, "IXOR": Op.XOR, "IADD": Op.ADD, "ISUB": Op.SUB,
-    "IMUL": Op.MUL,
+    "AND": Op.AND, "OR": Op.OR, "XOR": Op.XOR, "IAND": Op.AND, "IOR": Op.OR, "IXOR": Op.XOR, "IADD": Op.ADD,
+    "ISUB": Op.SUB, "IMUL": Op.MUL,
 }  # fmt: skip
 _SIGNED = {"IMIN": Op.MIN, "IMAX": Op.MAX, "ILT": Op.SLT, "IEQ": Op.SEQ}
 
@@ -227,13 +228,13 @@ def _match(pattern: str, text: str) -> tuple[str, ...]:
 
 
 class _Allocation:
-    """Gives registers to the names of a list of steps: what is used last is given up first (Belady); floats go to scratch.
+    """Gives registers to the names of a list of steps; what is used last is given up first (Belady), to scratch.
 
     known: names and literals that have registers already and keep them.
     """
 
     def __init__(
-        self, a: Assembler, steps: Sequence[_Step], known: dict[str | int, Register], result: Source, target: Register
+        self, a: Assembler, steps: Sequence[_Step], known: dict[Source, Register], result: Source, target: Register
     ) -> None:
         self._a, self._steps, self._known, self._result, self._target = a, steps, known, result, target
         self._uses: dict[Source, list[int]] = {}
@@ -248,7 +249,7 @@ class _Allocation:
     def run(self) -> None:
         for at, step in enumerate(self._steps):
             fields = [self._fetch(source, at, step.sources) for source in step.sources]
-            for source in set(step.sources):
+            for source in dict.fromkeys(step.sources):
                 self._release(source, at + 1)
             if step.target == self._result and at == len(self._steps) - 1:
                 self._emit(step, fields, self._target)
@@ -260,21 +261,10 @@ class _Allocation:
         self._a.add(self._fetch(self._result, len(self._steps), ()), 0, to=self._target)
 
     def _emit(self, step: _Step, fields: Sequence[Register], to: Register) -> None:
-        a = self._a
         if step.op is Op.CODE:
-            a.constants(list(step.table), fields[0], step.imm, to=to)
-        elif step.op is Op.FFMA:
-            a.ffma(*fields, to=to)
-        elif step.op is Op.SEL:
-            a.select(*fields, to=to)
-        elif step.op is Op.SEXT:
-            a.sext(*fields, to=to)
-        elif step.op in (Op.FSQRT, Op.FNAN, Op.ITOF, Op.FTOI):
-            a.float1(step.op, *fields, to=to)
-        elif Op.ADD <= step.op <= Op.SLT:
-            a.integer(step.op, fields[0], fields[1] if len(fields) > 1 else step.imm, to=to)
+            self._a.constants(list(step.table), fields[0], step.imm, to=to)
         else:
-            a.float2(step.op, *fields, to=to)
+            self._a.operation(step.op, fields, step.imm, to=to)
 
     def _fetch(self, source: Source, at: int, keep: Iterable[Source]) -> Register:
         if source in self._known:

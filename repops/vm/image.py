@@ -18,7 +18,7 @@ WORDS_PER_LEAF = 4
 
 @dataclass(frozen=True)
 class Image:
-    """words: code, then constants, each in [0, 2^64). bound: at least the instructions of a run for an element of a node."""
+    """words: code, then constants, each in [0, 2^64). bound: no run for an element of a node has more instructions."""
 
     words: tuple[int, ...]
     bound: Callable[[Node], int] = field(compare=False)

@@ -68,12 +68,12 @@ class Op(IntEnum):
     PUT = 0x49
 
 
-# The operands of each instruction, in the order of the text form. Letters are register fields; "d" is a register in imm; "y" is
-# c and imm as an integer, "t" the same as a tensor, "s" is b and imm as a scratch place, "j" imm as a target.
+# The operands of each instruction, in the order of the text form. Letters are register fields; "d" is a register in
+# imm; "y" is c and imm as an integer, "t" the same as a tensor, "s" is b and imm as a scratch place, "j" imm as a jump.
 OPERANDS: dict[Op, str] = {
     Op.HALT: "a", Op.JMP: "j", Op.BEQ: "abj", Op.BNE: "abj", Op.BLT: "abj", Op.BGE: "abj",
-    **dict.fromkeys((Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.REM, Op.AND, Op.OR, Op.XOR, Op.SHL, Op.SHR, Op.SAR, Op.MIN, Op.MAX,
-                     Op.SEQ, Op.SLT), "aby"),
+    **dict.fromkeys((Op.ADD, Op.SUB, Op.MUL, Op.DIV, Op.REM, Op.AND, Op.OR, Op.XOR, Op.SHL, Op.SHR, Op.SAR, Op.MIN,
+                     Op.MAX, Op.SEQ, Op.SLT), "aby"),
     Op.SEXT: "ab", Op.SEL: "abcd",
     Op.PARAM: "ay", Op.LITERAL: "ay", Op.DIM: "abt", Op.RANK: "at", Op.DTYPE: "at", Op.INPUTS: "a", Op.PLACE: "abt",
     Op.LOAD: "abt", Op.RAW: "abt", Op.CODE: "ay",
@@ -105,14 +105,15 @@ class Instruction:
 
     @property
     def text(self) -> str:
-        """As assembly, for people: "FFMA r5 = r1, r2, r3", "BLT r1, r2 -> 17", "word 0x00..." for what is no instruction."""
+        """As assembly, for people: "FFMA r5 = r1, r2, r3", "BLT r1, r2 -> 17"; no instruction: "word 0x00..."."""
         if self.op not in OPERANDS:
             return f"word {self.encode():#018x}"
         op = Op(self.op)
         sum_of = f"r{self.c}" if self.imm == 0 else f"{self.imm}" if self.c == 0 else f"r{self.c} {self.imm:+d}"
         forms = {
-            "a": f"r{self.a}", "b": f"r{self.b}", "c": f"r{self.c}", "d": f"r{self.imm}", "y": sum_of, "t": f"tensor {sum_of}",
-            "s": f"s[{self.imm}]" if self.b == 0 else f"s[r{self.b} {self.imm:+d}]", "j": f"-> {self.imm}",
+            "a": f"r{self.a}", "b": f"r{self.b}", "c": f"r{self.c}", "d": f"r{self.imm}", "y": sum_of,
+            "t": f"tensor {sum_of}", "s": f"s[{self.imm}]" if self.b == 0 else f"s[r{self.b} {self.imm:+d}]",
+            "j": f"-> {self.imm}",
         }  # fmt: skip
         parts = [forms[letter] for letter in OPERANDS[op]]
         if op in _NO_RESULT:

@@ -242,7 +242,8 @@ def _execute(state: State, see: Surroundings) -> State:
         case Op.FTOI:
             result = sf.to_integer(low(i.b))
         case Op.NARROW:
-            result = _NARROW.get(see.node.dtype, lambda a: a)(low(i.b))
+            narrow = _NARROW.get(see.node.dtype)
+            result = narrow(low(i.b)) if narrow else low(i.b)
         case _:
             raise _Trap
     get(i.a)  # a register that does not exist traps

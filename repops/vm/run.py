@@ -27,8 +27,9 @@ Array = np.ndarray[Any, Any]
 class NodeRun:
     """The program of a node's operator on the node's inputs.
 
-    node: of a checked program. inputs: one C-contiguous array for each of its inputs, of their dtypes (bf16 as uint16) and
-    element counts; they are held, and must not change. Raises TensorError for arrays that are not the node's inputs.
+    node: of a checked program. inputs: one C-contiguous array for each of its inputs, of their dtypes (bf16 as uint16)
+    and element counts; they are held, and must not change. Raises TensorError for arrays that are not the node's
+    inputs.
     """
 
     def __init__(self, node: Node, inputs: Sequence[Array]) -> None:

@@ -1,7 +1,7 @@
 """IEEE 754 binary32 on bit patterns, in integers: the floats of RepVM's readable interpreter (docs/spec/repvm.md).
 
-A float is its pattern, an int in [0, 2^32). Round to nearest even, gradual underflow; an arithmetic result that is NaN is
-NAN. Nothing here uses the processor's floating point, so it is an oracle for what does.
+A float is its pattern, an int in [0, 2^32). Round to nearest even, gradual underflow; an arithmetic result that is NaN
+is NAN. Nothing here uses the processor's floating point, so it is an oracle for what does.
 """
 
 from __future__ import annotations

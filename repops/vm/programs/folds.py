@@ -43,7 +43,7 @@ def _blocks(terms: Trips, size: int) -> Trips:
 def _each_block(
     a: Assembler, start: Register, stop: Register, terms: Trips, size: int
 ) -> Iterator[tuple[Register, Register]]:
-    """Goes through the blocks of [start, stop): the first term and the end of each, in registers the block may change."""
+    """Goes through the blocks of [start, stop): first term and end of each, in registers that the block may change."""
     first = a.add(start, 0)
     with a.loop(first, stop, _blocks(terms, size), step=0):  # the block moves `first` to its end
         # The end: the next multiple of the size, or stop.

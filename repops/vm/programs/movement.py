@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -194,12 +195,15 @@ def _philox(a: Assembler) -> None:
 
     w0 = a.value(lambda: low(a.integer(Op.SHR, a.element, 2)))
     w1 = a.value(lambda: a.integer(Op.OR, a.integer(Op.SHR, a.element, 34), a.integer(Op.SHL, a.param(0), 8)))
-    key0, key1, w2, w3 = (
-        a.value(lambda k=k, half=half: half(a.load(a.zero, k))) for k in (0, 1) for half in (low, high)
-    )
-    m0, m1, step0, step1 = (
-        a.value(lambda c=c: low(a.literal(c))) for c in (0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85)
-    )
+
+    def word_of(seed: int, half: Callable[[Register], Register]) -> Register:
+        return a.value(lambda: half(a.load(a.zero, seed)))
+
+    def constant(pattern: int) -> Register:
+        return a.value(lambda: low(a.literal(pattern)))
+
+    key0, key1, w2, w3 = (word_of(k, half) for k in (0, 1) for half in (low, high))
+    m0, m1, step0, step1 = (constant(c) for c in (0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85))
     i, rounds = a.set(0), a.set(10)
     with a.loop(i, rounds, lambda node: 10):
         p0, p1 = a.mul(m0, w0), a.mul(m1, w2)

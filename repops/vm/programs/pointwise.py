@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from repops.dtypes import DType
 from repops.vm.assembler import Assembler, Register
@@ -97,7 +98,7 @@ def logical(compute: Callable[..., Register], count: int = 2) -> Build:
     return build
 
 
-def if_float(a: Assembler):  # type: ignore[no-untyped-def]  # a context manager of Assembler
+def if_float(a: Assembler) -> AbstractContextManager[None]:
     """The block runs if input 0 is a float."""
     return a.when(Op.BLT, a.dtype(0), a.set(_AFTER_FLOATS))
 

@@ -24,7 +24,7 @@ _WORKING = 12  # registers that a term needs beside the literals of its exponent
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """The terms [start, stop) of the element; `at` is the place of the first in the space, `inner` the step to the next."""
+    """The terms [start, stop) of the element; at: the place of the first in the space, inner: the step to the next."""
 
     start: Register
     stop: Register
