@@ -6,9 +6,9 @@ from functools import cache
 
 from repops.vm.assembler import Assembler
 from repops.vm.image import Image
-from repops.vm.programs import movement, pointwise, products, reductions
+from repops.vm.programs import movement, pointwise, products, reductions, windows
 
-_BUILDS = {**pointwise.PROGRAMS, **reductions.PROGRAMS, **products.PROGRAMS, **movement.PROGRAMS}
+_BUILDS = {**pointwise.PROGRAMS, **reductions.PROGRAMS, **products.PROGRAMS, **movement.PROGRAMS, **windows.PROGRAMS}
 
 NAMES = tuple(_BUILDS)
 

@@ -59,17 +59,25 @@ def dot(
     stop: Register,
     terms: Trips,
     multiply: Callable[[Register, Register], None],
+    seen: Register | None = None,
 ) -> None:
     """DOT over k of [start, stop). multiply(k, p) puts p = FMA(a_k, b_k, p) and may move on its own registers.
 
-    Here every k is visible; it is called for k ascending.
+    It is called for k ascending. seen: where not every k is visible, multiply makes it 1 at one that is.
     """
     p = a.take()
     with _each_block(a, start, stop, terms, DOT_BLOCK) as (k, end):
         a.set(0, to=p)
-        with a.loop(k, end, terms):
-            multiply(k, p)
-        total.add(p)
+        if seen is None:
+            with a.loop(k, end, terms):
+                multiply(k, p)
+            total.add(p)
+        else:
+            a.set(0, to=seen)
+            with a.loop(k, end, terms):
+                multiply(k, p)
+            with a.when(Op.BNE, seen, a.zero):
+                total.add(p)
 
 
 def strided_sum(
