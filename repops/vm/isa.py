@@ -109,7 +109,7 @@ class Instruction:
         if self.op not in OPERANDS:
             return f"word {self.encode():#018x}"
         op = Op(self.op)
-        sum_of = f"r{self.c}" if self.imm == 0 else f"{self.imm}" if self.c == 0 else f"r{self.c} {self.imm:+d}"
+        sum_of = f"{self.imm}" if self.c == 0 else f"r{self.c}" if self.imm == 0 else f"r{self.c} {self.imm:+d}"
         forms = {
             "a": f"r{self.a}", "b": f"r{self.b}", "c": f"r{self.c}", "d": f"r{self.imm}", "y": sum_of,
             "t": f"tensor {sum_of}", "s": f"s[{self.imm}]" if self.b == 0 else f"s[r{self.b} {self.imm:+d}]",

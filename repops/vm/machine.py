@@ -37,7 +37,7 @@ class State:
     def start(cls, element: int) -> State:
         """Before the first instruction of the run for the element with this row-major index."""
         state = cls()
-        state.registers[1] = element
+        state.registers[1] = element & _LOW
         return state
 
     @classmethod
