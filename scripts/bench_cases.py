@@ -65,6 +65,7 @@ def cases() -> list[Case]:
         *_sums(),
         *_broadcasts(),
         *_movement(),
+        *_pools(),
     ]
 
 
@@ -422,3 +423,35 @@ def _movement() -> Iterator[Case]:
     for shapes, dim in (([(2048, 1024)] * 2, 0), ([(4096, 512), (4096, 256)], 1), ([(8, 12, 128, 64)] * 2, 2)):
         text = f"{'+'.join(str(list(s)) for s in shapes)} along {dim}".replace(", ", ",")
         yield Case("cat", text, "memory", lambda a=(shapes, dim): _cat(*a))
+
+
+def _pool(shape: tuple[int, ...], pool: Callable[[Tensor], Tensor]) -> Data:
+    return _simple({"x": torch.randn(shape)}, pool, pool, out=False)
+
+
+def _pool_training(shape: tuple[int, ...], pool: Callable[[Tensor], Tensor]) -> Data:
+    x = torch.randn(shape)
+    inputs = {"x": x, "dy": torch.randn_like(pool(x))}
+
+    def both(x: Tensor, dy: Tensor) -> tuple[Tensor, ...]:
+        x = x.detach().requires_grad_()
+        y = pool(x)
+        return y.detach(), *torch.autograd.grad(y, (x,), dy)
+
+    return _multiple(inputs, both, both)
+
+
+def _pools() -> Iterator[Case]:
+    images = (8, 64, 112, 112)
+    pools: dict[str, tuple[Callable[[Tensor], Tensor], tuple[int, ...]]] = {
+        "max_pool 3x3 stride 2": (lambda x: F.max_pool2d(x, 3, 2, 1), images),
+        "max_pool 2x2": (lambda x: F.max_pool2d(x, 2), images),
+        "avg_pool 2x2": (lambda x: F.avg_pool2d(x, 2), images),
+        "avg_pool 3x3 stride 1": (lambda x: F.avg_pool2d(x, 3, 1, 1), images),
+        "adaptive_avg_pool to 1x1": (lambda x: F.adaptive_avg_pool2d(x, 1), (32, 512, 7, 7)),
+        "adaptive_avg_pool to 7x7": (lambda x: F.adaptive_avg_pool2d(x, 7), (8, 256, 17, 17)),
+    }
+    for name, (pool, shape) in pools.items():
+        text, quick = str(list(shape)).replace(" ", ""), name.startswith("max_pool 3x3")
+        yield Case(name, text, "memory", lambda a=(shape, pool): _pool(*a), quick)
+        yield Case(f"{name} forward+backward", text, "memory", lambda a=(shape, pool): _pool_training(*a), quick)

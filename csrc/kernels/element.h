@@ -572,4 +572,5 @@ RO_ELEMENT(fill) { return low_bytes(call.literals[0], call.out.dtype); }
 }  // namespace ro
 
 #include "element_conv.h"
+#include "element_pool.h"
 #include "element_random.h"

@@ -17,5 +17,6 @@
 #include "chain.h"
 #include "optimizer.h"
 #include "movement.h"
+#include "pool.h"
 #include "random.h"
 #endif

@@ -14,5 +14,6 @@
 #include "chain.h"
 #include "optimizer.h"
 #include "movement.h"
+#include "pool.h"
 #include "random.h"
 #endif

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch.fx import GraphModule, Node
 
-from repops.capture import spatial
+from repops.capture import pooling, spatial
 from repops.capture.builder import Builder, Unsupported, Value, pattern
 from repops.dtypes import DType
 from repops.errors import CaptureError, TensorError, UnsupportedOperators
@@ -1023,6 +1023,7 @@ _RULES: dict[str, Rule] = {
     "aten.native_layer_norm.default": _L.layer_norm,
     "aten.native_layer_norm_backward.default": _L.layer_norm_backward,
     **spatial.RULES,
+    **pooling.RULES,
     "aten.cumsum.default": _L.cumsum,
     "repops.philox.default": _L.philox,
     "repops.attention.default": _L.attention,

@@ -1,4 +1,4 @@
-"""Lowering of the layers over channels: batch and group norm, convolution, pooling (docs/spec/operators.md).
+"""Lowering of the layers over channels: batch and group norm, convolution (docs/spec/operators.md).
 
 Activations are [N, C, ...]. Statistics of a channel are folds over the inner axes, then over N, so that nothing is
 permuted. Each rule takes the lowering first; `RULES` is part of the table in `repops.capture.lower`.

@@ -192,6 +192,71 @@ def window(size: int, taps: int, out: int, stride: int, pad: int, dilation: int)
     )
 
 
+def pool(name: str) -> Rule:
+    """x [P, H, W] to y [P, OH, OW], or dy (and the index of y) to dx.
+
+    Params: taps, strides and pads of each axis, then its dilations, or, of averages, whether padding counts and the
+    divisor (0: the count). An axis with 0 taps is adaptive.
+    """
+
+    def rule(node: Node) -> None:
+        _params(node, 8)
+        _literal_count(node, 0)
+        _arity(node, 2 if name == "max_pool_grad" else 1)
+        _floats(node.inputs[:1])
+        first = node.inputs[0].shape
+        require(len(first) == 3, f"its input has shape {list(first)}", "It is [planes, rows, columns]")
+        if name == "max_pool_grad":
+            _indices(node.inputs[1])
+            shapes = [i.shape for i in node.inputs]
+            require(shapes[0] == shapes[1], f"shapes {_shapes(shapes)}", "dy and the index have one shape")
+        require(
+            len(node.shape) == 3 and node.shape[0] == first[0],
+            f"{list(first)} to {list(node.shape)}",
+            "Both are [planes, rows, columns]",
+        )
+        x, y = (node.shape, first) if name.endswith("_grad") else (first, node.shape)
+        dilations = node.params[6:]
+        if name.startswith("avg"):
+            dilations = (1, 1)
+            require(node.params[6] in (0, 1), f"include_pad is {node.params[6]}", "It is 0 or 1")
+        geometry = zip(x[1:], y[1:], *(node.params[i : i + 2] for i in (0, 2, 4)), dilations, strict=True)
+        reaches = [_pool_axis(*axis) for axis in geometry]
+        for reach in zip(*reaches, strict=True):
+            require(
+                reach[0] * reach[1] <= FOLD_TERMS, f"a fold over {reach[0] * reach[1]} terms", f"At most {FOLD_TERMS}"
+            )
+        if name == "max_pool_index":
+            _output(node, I64, node.shape)
+        else:
+            _float_output(node, node.shape)
+
+    return rule
+
+
+def _pool_axis(size: int, out: int, taps: int, stride: int, pad: int, dilation: int) -> tuple[int, int]:
+    """Checks one axis of a pooling; at most how many positions a window has, and how many windows a position."""
+    for what, value, low in (
+        ("size", size, 0),
+        ("output", out, 0),
+        ("taps", taps, 0),
+        ("stride", stride, 1),
+        ("dilation", dilation, 1),
+    ):
+        require(low <= value < WINDOW_LIMIT, f"{what} is {value}", f"At least {low}, below {WINDOW_LIMIT}")
+    require(0 <= pad <= taps // 2, f"pad is {pad} of {taps} taps", "At least 0, at most half the taps")
+    if taps == 0:
+        require(stride == dilation == 1, f"stride {stride}, dilation {dilation}", "Both are 1 on an adaptive axis")
+        require(size > 0 or out == 0, f"{out} adaptive windows over nothing", "They have something to cover")
+        return (-(-size // max(out, 1)) + 1, -(-out // max(size, 1)) + 1)
+    require(
+        out == 0 or (out - 1) * stride - pad < size,
+        f"{out} windows over {size}, stride {stride}, pad {pad}",
+        "Every window begins before the end",
+    )
+    return (taps, min(out, (taps - 1) * dilation // stride + 1))
+
+
 def attention(name: str) -> Rule:
     """One operator of the attention group; param [causal], literal scale where the table of the spec has one."""
 

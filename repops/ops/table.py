@@ -94,6 +94,10 @@ def _attention(**by_name: Twin) -> list[Operator]:
     return [Operator(n, rules.attention(n), twin, fused=_FUSED.get(n, "")) for n, twin in names.items()]
 
 
+def _pools(**by_name: Twin) -> list[Operator]:
+    return [Operator(name, rules.pool(name), twin) for name, twin in by_name.items()]
+
+
 _POINTWISE = rules.pointwise
 
 _ROWS: list[Operator] = [
@@ -182,6 +186,13 @@ _ROWS: list[Operator] = [
     Operator("conv2d", rules.convolution("conv2d"), twins.conv2d),
     Operator("conv2d_dx", rules.convolution("conv2d_dx"), twins.conv2d_dx),
     Operator("conv2d_dw", rules.convolution("conv2d_dw"), twins.conv2d_dw),
+    *_pools(
+        max_pool=twins.max_pool,
+        max_pool_index=twins.max_pool_index,
+        max_pool_grad=twins.max_pool_grad,
+        avg_pool=twins.avg_pool,
+        avg_pool_grad=twins.avg_pool_grad,
+    ),
     *_attention(
         scores=twins.attention_scores,
         max=twins.attention_max,

@@ -7,6 +7,7 @@ its inputs in the shapes under which the node reads them, and returns the output
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -150,6 +151,81 @@ def conv2d_dw(node: Node, inputs: Sequence[Array]) -> Array:
         through = padded[(..., *seen)].reshape(*c.x[:3], c.y[-1])
         out[(..., *tap)] = (terms @ through.swapaxes(-1, -2)).sum(axis=0)
     return _carried(node, inputs, out)
+
+
+class _Pool:
+    """The windows of a pooling of x [P, H, W]: slices of its rows and of its columns."""
+
+    def __init__(self, node: Node, x: tuple[int, ...], y: tuple[int, ...]) -> None:
+        self.average = node.op.startswith("avg")
+        dilations = (1, 1) if self.average else node.params[6:]
+        axes = list(zip(x[1:], y[1:], *(node.params[i : i + 2] for i in (0, 2, 4)), dilations, strict=True))
+        self.rows, self.columns = ([_seen(o, *axis) for o in range(axis[1])] for axis in axes)
+        self.divisor = node.params[7] if self.average else 0
+        self.extents = [
+            [len(range(*seen.indices(axis[0]))) for seen in windows]
+            if not (self.average and node.params[6] and axis[2])
+            else [min(o * axis[3] + axis[2], axis[0] + 2 * axis[4]) - o * axis[3] for o in range(axis[1])]
+            for axis, windows in zip(axes, (self.rows, self.columns), strict=True)
+        ]
+
+    def windows(self) -> Iterator[tuple[int, int, slice, slice]]:
+        for (i, rows), (j, columns) in itertools.product(enumerate(self.rows), enumerate(self.columns)):
+            yield i, j, rows, columns
+
+    def count(self, i: int, j: int) -> int:
+        return self.divisor or self.extents[0][i] * self.extents[1][j]
+
+
+def _seen(o: int, size: int, out: int, taps: int, stride: int, pad: int, dilation: int) -> slice:
+    """The positions of window o of one axis."""
+    if taps == 0:
+        return slice(o * size // out, -(-(o + 1) * size // out))
+    first = o * stride - pad
+    inside = first if first >= 0 else first % dilation
+    return slice(inside, max(first + (taps - 1) * dilation + 1, 0), dilation)
+
+
+def max_pool(node: Node, inputs: Sequence[Array]) -> Array:
+    x, out = inputs[0], np.zeros(node.shape)
+    for i, j, rows, columns in _Pool(node, x.shape, node.shape).windows():
+        out[:, i, j] = x[:, rows, columns].max(axis=(1, 2), initial=-np.inf)
+    return out
+
+
+def max_pool_index(node: Node, inputs: Sequence[Array]) -> Array:
+    x, out = inputs[0], np.full(node.shape, -1, np.int64)
+    place = np.arange(math.prod(x.shape[1:])).reshape(x.shape[1:])
+    for i, j, rows, columns in _Pool(node, x.shape, node.shape).windows():
+        seen = place[rows, columns].ravel()
+        if len(seen):
+            out[:, i, j] = seen[x[:, rows, columns].reshape(len(x), -1).argmax(axis=1)]
+    return out
+
+
+def max_pool_grad(node: Node, inputs: Sequence[Array]) -> Array:
+    (dy, index), out = inputs, np.zeros(node.shape)
+    place = np.arange(math.prod(node.shape[1:])).reshape(node.shape[1:])
+    for i, j, rows, columns in _Pool(node, node.shape, dy.shape).windows():
+        hit = place[None, rows, columns] == index[:, i, j, None, None]
+        out[:, rows, columns] += np.where(hit, dy[:, i, j, None, None], 0.0)
+    return out
+
+
+def avg_pool(node: Node, inputs: Sequence[Array]) -> Array:
+    x, out = inputs[0], np.zeros(node.shape)
+    pool = _Pool(node, x.shape, node.shape)
+    for i, j, rows, columns in pool.windows():
+        out[:, i, j] = x[:, rows, columns].sum(axis=(1, 2)) / pool.count(i, j)
+    return out
+
+
+def avg_pool_grad(node: Node, inputs: Sequence[Array]) -> Array:
+    dy, out = inputs[0], np.zeros(node.shape)
+    pool = _Pool(node, node.shape, dy.shape)
+    for i, j, rows, columns in pool.windows():
+        out[:, rows, columns] += dy[:, i, j, None, None] / pool.count(i, j)
+    return out
 
 
 def _visible(node: Node, shape: tuple[int, ...]) -> Array:
