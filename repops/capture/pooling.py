@@ -1,4 +1,7 @@
-"""Lowering of pooling (docs/spec/operators.md, "Pooling"). A module like `spatial`: `RULES` is part of the table in `lower`."""
+"""Lowering of pooling (docs/spec/operators.md, "Pooling").
+
+Each rule takes the lowering first; `RULES` is part of the table in `repops.capture.lower`.
+"""
 
 from __future__ import annotations
 

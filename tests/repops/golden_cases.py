@@ -286,10 +286,42 @@ def fill() -> Iterator[Shaped]:
         yield Shaped([], shape, (), (PATTERN,))
 
 
+POOLS: list[tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = [  # x, output's rows and columns, geometry
+    ((2, 9, 21), (5, 11), (3, 3, 2, 2, 1, 1)),
+    ((3, 8, 40), (4, 20), (2, 2, 2, 2, 0, 0)),
+    ((1, 1, 37), (1, 37), (1, 3, 1, 1, 0, 1)),
+    ((2, 7, 11), (3, 5), (0, 0, 1, 1, 0, 0)),
+    ((2, 5, 6), (1, 1), (5, 6, 5, 6, 0, 0)),
+    ((2, 4, 5), (7, 3), (0, 2, 1, 2, 0, 1)),
+    ((2, 10, 30), (4, 6), (4, 5, 3, 5, 1, 2)),
+    ((0, 4, 4), (2, 2), (2, 2, 2, 2, 0, 0)),
+    ((1, 3, 3), (0, 2), (2, 2, 1, 1, 0, 0)),
+    ((1, 130, 126), (1, 1), (130, 126, 1, 1, 0, 0)),
+]
+
+
+def pools(op: str) -> Iterator[Shaped]:
+    """Every geometry with two more params each: dilations, or padding that counts and a divisor."""
+    for number, (x, size, geometry) in enumerate(POOLS):
+        y = (x[0], *size)
+        read, out = (y, x) if op.endswith("_grad") else (x, y)
+        more = [(0, 0), (1, 0), (0, 3)] if op.startswith("avg") else [(1, 1), (2, 3), (1, 1)]
+        for last in dict.fromkeys(more if number == 0 else [more[2 * (number % 2)]]):
+            if op == "max_pool_grad":
+                for where in (index_of(x[1] * x[2], y), Arg(y, "I", SPECIAL)):
+                    yield Shaped([Arg(y), where], x, (*geometry, *last), (), BOTH)
+            else:
+                yield Shaped(args(read), out, (*geometry, *last), (), BOTH)
+
+
 SHAPES: dict[str, Callable[[], Iterator[Shaped]]] = {
     "matmul": matmul,
     **{op: (lambda op=op: convolution(op)) for op in LONG_CONVOLUTION},
     **{op: (lambda op=op: attention(op)) for op in ATTENTION},
+    **{
+        op: (lambda op=op: pools(op))
+        for op in ("max_pool", "max_pool_index", "max_pool_grad", "avg_pool", "avg_pool_grad")
+    },
     "permute": permute,
     "expand": expand,
     "slice": lambda: slice_("slice"),
