@@ -128,6 +128,8 @@ EXAMPLES: dict[str, str] = {
     "max_pool2d_with_indices_backward": "half, image, [2, 2], [2, 2], [0, 0], [1, 1], False, places",
     "avg_pool2d": "image, [2, 2]",
     "avg_pool2d_backward": "half, image, [2, 2], [2, 2], [0, 0], False, True, None",
+    "adaptive_max_pool2d": "image, [2, 2]",
+    "adaptive_max_pool2d_backward": "half, image, places",
     "_adaptive_avg_pool2d": "image, [2, 2]",
     "_adaptive_avg_pool2d_backward": "half, image",
     "embedding": "m, ids",
