@@ -48,6 +48,7 @@ def find_groups(program: Program, available: Iterable[str]) -> list[Group]:
         if graph.nobody_reads_early(group) and graph.computes_in_f32(group):
             found.append(group)
             taken |= group.nodes
+    found += _joined_links(graph, taken) if kernels else []
     # A group may go only if what is inside it is read inside groups alone; giving one up may take others along.
     while True:
         inside = frozenset().union(*(g.nodes for g in found)) if found else frozenset()
@@ -55,6 +56,24 @@ def find_groups(program: Program, available: Iterable[str]) -> list[Group]:
         if len(kept) == len(found):
             return found
         found = kept
+
+
+def _joined_links(graph: Graph, taken: set[int]) -> list[Group]:
+    """Folds of several links, none of them taken, as one call of their operator over all terms."""
+    nodes = graph.program.nodes
+    joined: list[Group] = []
+    seen = set(taken)
+    for index in reversed(range(len(nodes))):
+        node = nodes[index]
+        links = graph.links(index) if node.op in _FOLDS and index not in seen else None
+        if links is not None and len(links) > 1 and not seen.intersection(links):
+            seen.update(links)
+            params = (*node.params[:-2], 0, node.params[-1])
+            joined.append(Group(node.op, frozenset(links), node.inputs[:-1], (index,), params))
+    return joined
+
+
+_FOLDS = {"sum", "amax", "sum_sq", "sum_mul", "sum_sq_centered", "sum_exp", "sum_mul_normalized"}
 
 
 class Graph:

@@ -1,5 +1,5 @@
-// Threads: OpenMP's one pool (shared with torch, which loads the same libgomp). Work is split over outputs only, never over
-// a fold, so no result depends on the number of threads.
+// Threads: OpenMP's one pool (shared with torch, which loads the same libgomp). Work is split over outputs, or over the blocks and lanes
+// that the definition of a fold has, whose results are then added in its order; so no result depends on the number of threads.
 #pragma once
 #include <omp.h>
 

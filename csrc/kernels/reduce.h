@@ -17,15 +17,6 @@ constexpr int kSumVectors = kSumLanes / kLanes;
 
 RO_INLINE M first(int64_t n) { return lt(lane_index(), I::set((int32_t)n)); }
 
-// The tree over 32 lanes of columns in memory, lane l at `lanes` + l * stride.
-RO_INLINE F fold_lanes(const float* lanes, int64_t stride) {
-  F lane[kSumLanes / 2];
-  for (int l = 0; l < kSumLanes / 2; ++l) lane[l] = add(F::load(lanes + l * stride), F::load(lanes + (l + kSumLanes / 2) * stride));
-  for (int h = kSumLanes / 4; h > 0; h /= 2)
-    for (int l = 0; l < h; ++l) lane[l] = add(lane[l], lane[l + h]);
-  return lane[0];
-}
-
 // What a reduction sees: inputs broadcast to X = [outer, count, inner], strides in bytes (0 along a broadcast dimension).
 struct Source {
   const char* data;
@@ -212,7 +203,7 @@ RO_INLINE void sum_row(int64_t n, float (&total)[K], const Term& term) {
 }
 
 // RSUM of terms [begin, end) of one row. p[k] + i * inc[k] is where input k has 32 values from term i on (inc 0: 32 equal f32 ones).
-// dtypes: of the inputs, nullptr if all are f32; others are widened block by block.
+// dtypes: of the inputs, nullptr if all are f32; what is not is widened block by block.
 template <class Step>
 RO_INLINE float fold_row(const char* const* p, const int64_t* inc, int64_t begin, int64_t end, const char* carry,
                          const int32_t* dtypes = nullptr) {
@@ -244,33 +235,104 @@ RO_INLINE float fold_row(const char* const* p, const int64_t* inc, int64_t begin
   return ro::canonical(total);
 }
 
+// What fold_row reads for row o: an input with one value for the row is 32 copies of it.
+template <int N>
+struct RowInputs {
+  alignas(64) float splat[N][kSumLanes];
+  const char* p[N];
+  int64_t inc[N];
+  int32_t dtypes[N];
+  RO_MEMBER RowInputs(const Reduction& r, int64_t o) {
+    for (int k = 0; k < N; ++k) {
+      p[k] = r.in[k].data + o * r.in[k].outer;
+      inc[k] = r.in[k].fold;
+      dtypes[k] = r.in[k].dtype;
+      if (inc[k] != 0 || r.stop == r.start) continue;
+      const F x = F::set(ro::load_real(p[k], dtypes[k], 0));
+      for (int v = 0; v < kSumVectors; ++v) x.store(splat[k] + v * kLanes);
+      p[k] = (const char*)splat[k];
+    }
+  }
+  RowInputs(const RowInputs&) = delete;
+};
+
+constexpr int64_t kShortFold = 256;  // terms; the trees of kLanes such rows are taken together
+
+// The fold h = kLanes / 2, .., 1 of each of kLanes vectors.
+RO_INLINE F trees(F (&rows)[kLanes]) {
+  transpose(rows);
+#pragma GCC unroll 4
+  for (int h = kLanes / 2; h > 0; h /= 2)
+    for (int j = 0; j < h; ++j) rows[j] = add(rows[j], rows[j + h]);
+  return rows[0];
+}
+
+// fold_rows for fewer rows than threads, which share out the blocks.
+template <class Step>
+static void fold_blocks(const Reduction& r) {
+  constexpr int N = Step::kInputs;
+  const int64_t blocks = ceil_div(r.stop - r.start, kSumBlock);
+  float* const sums = (float*)scratch(1, sizeof(float) * r.outer * blocks);
+  parallel_for(r.outer * blocks, 16, r.threads, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const RowInputs<N> in(r, t / blocks);
+      const int64_t b = r.start + t % blocks * kSumBlock;
+      sums[t] = fold_row<Step>(in.p, in.inc, b, min64(b + kSumBlock, r.stop), nullptr, in.dtypes);
+    }
+  });
+  for (int64_t o = 0; o < r.outer; ++o) {
+    float total = r.carry ? add_rn(load_f32(r.carry, o), sums[o * blocks]) : sums[o * blocks];
+    for (int64_t k = 1; k < blocks; ++k) total = add_rn(total, sums[o * blocks + k]);
+    store_real(r.out, r.out_dtype, o, ro::canonical(total));
+  }
+}
+
 template <class Step>
 static void fold_rows(const Reduction& r) {
   constexpr int N = Step::kInputs;
+  if (r.outer < r.threads && r.stop - r.start >= 32 * kSumBlock) return fold_blocks<Step>(r);
   parallel_for(r.outer, ceil_div(16384, max64(1, r.count)), r.threads, [&](int64_t o0, int64_t o1) {
-    alignas(64) float splat[N][kSumLanes];
-    const char* p[N];
-    int64_t inc[N];
-    int32_t dtypes[N];
-    bool low = false;
-    for (int k = 0; k < N; ++k) {
-      inc[k] = r.in[k].fold;
-      dtypes[k] = r.in[k].dtype;
-      low = low || dtypes[k] != kF32;
-    }
-    for (int64_t o = o0; o < o1; ++o) {
-      for (int k = 0; k < N; ++k) {
-        p[k] = r.in[k].data + o * r.in[k].outer;
-        if (inc[k] == 0 && r.stop > r.start) {
-          const F x = F::set(ro::load_real(p[k], dtypes[k], 0));
-          for (int v = 0; v < kSumVectors; ++v) x.store(splat[k] + v * kLanes);
-          p[k] = (const char*)splat[k];
-        }
+    bool short_rows = !r.carry && r.start == 0 && r.stop <= kShortFold && r.out_dtype == kF32;
+    for (int k = 0; k < N; ++k) short_rows = short_rows && r.in[k].dtype == kF32;
+    int64_t o = o0;
+    for (; short_rows && o + kLanes <= o1; o += kLanes) {
+      F sums[kLanes];
+      for (int j = 0; j < kLanes; ++j) {
+        const RowInputs<N> in(r, o + j);
+        F sum[1];
+        fold_block<1>(r.stop, sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
+          F x[N];
+#pragma GCC unroll 4
+          for (int k = 0; k < N; ++k) x[k] = at.load(in.p[k] + i * in.inc[k] + v * kLanes * 4);
+          lane[0] = Step::step(lane[0], x);
+        });
+        sums[j] = sum[0];
       }
+      canonical(trees(sums)).store(r.out + 4 * o);
+    }
+    for (; o < o1; ++o) {
+      const RowInputs<N> in(r, o);
       const char* carry = r.carry ? r.carry + 4 * o : nullptr;
-      store_real(r.out, r.out_dtype, o, fold_row<Step>(p, inc, r.start, r.stop, carry, low ? dtypes : nullptr));
+      store_real(r.out, r.out_dtype, o, fold_row<Step>(in.p, in.inc, r.start, r.stop, carry, in.dtypes));
     }
   });
+}
+
+// A power of two, at least as many lanes as have terms.
+RO_INLINE int lanes_with_terms(int64_t terms) {
+  int used = kSumLanes;
+  while (used > 1 && used / 2 >= terms) used /= 2;
+  return used;
+}
+
+// The tree over the lanes of `width` columns, lane l from lanes[l * width] on; the sums in lanes[0 .. width). What lies behind the lanes
+// in the last vector may change.
+RO_INLINE void fold_lanes(float* lanes, int used, int64_t width) {
+  // Lanes without terms are +0; adding them once is adding them as often as the tree does.
+  if (used < kSumLanes)
+    for (int64_t c = 0; c < used * width; c += kLanes) add(F::load(lanes + c), F::set(0.0f)).store(lanes + c);
+  for (int h = used / 2; h > 0; h /= 2)
+    for (int64_t c = 0; c < h * width; c += kLanes) add(F::load(lanes + c), F::load(lanes + c + h * width)).store(lanes + c);
 }
 
 constexpr int kColumnVectors = 8;         // columns taken together, in vectors
@@ -293,8 +355,7 @@ static void fold_columns_part(const Reduction& r, int64_t o, int64_t c0, int col
   for (int v = 0; v < NV; ++v) total[v] = some ? F::load(r.carry + 4 * (out + v * kLanes), NV > 1 ? kLanes : columns) : F::set(0.0f);
   for (int64_t b = r.start; b < r.stop; b += kSumBlock) {
     const int64_t stop = min64(b + kSumBlock, r.stop);
-    int used = kSumLanes;  // a power of two, at least as many lanes as have terms
-    while (used > 1 && used / 2 >= stop - b) used /= 2;
+    const int used = lanes_with_terms(stop - b);
     std::memset(lanes, 0, sizeof(float) * used * kWidth);
     for (int64_t group = b; group < stop; group += kRowGroup) {
       const int64_t end = min64(group + kRowGroup, stop);
@@ -336,11 +397,7 @@ static void fold_columns_part(const Reduction& r, int64_t o, int64_t c0, int col
         for (int v = 0; v < NV; ++v) acc[v].store(lane + v * kLanes);
       }
     }
-    // Lanes without terms are +0; adding them once is adding them as often as the tree does.
-    if (used < kSumLanes)
-      for (int c = 0; c < used * kWidth; c += kLanes) add(F::load(lanes + c), F::set(0.0f)).store(lanes + c);
-    for (int h = used / 2; h > 0; h /= 2)
-      for (int c = 0; c < h * kWidth; c += kLanes) add(F::load(lanes + c), F::load(lanes + c + h * kWidth)).store(lanes + c);
+    fold_lanes(lanes, used, kWidth);
     for (int v = 0; v < NV; ++v) {
       const F sum = F::load(lanes + v * kLanes);
       total[v] = some ? add(total[v], sum) : sum;
@@ -381,11 +438,107 @@ static void fold_columns(const Reduction& r) {
   });
 }
 
+constexpr int64_t kStreamColumns = 512;
+
+// lanes[i] after the terms at p[k] + 4 i + j stride, j ascending below J.
+template <class Step, int J>
+RO_INLINE void add_rows(float* lanes, const char* const* p, int64_t stride, int64_t n, int64_t ahead) {
+  constexpr int N = Step::kInputs;
+  const auto run = [&](int64_t i, auto at) RO_LAMBDA {
+    F lane = at.load((const char*)(lanes + i));
+#pragma GCC unroll 4
+    for (int j = 0; j < J; ++j) {
+      F x[N];
+#pragma GCC unroll 4
+      for (int k = 0; k < N; ++k) x[k] = at.load(p[k] + j * stride + 4 * i);
+      lane = Step::step(lane, x);
+    }
+    at.store(lane, (char*)(lanes + i));
+  };
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+#pragma GCC unroll 4
+    for (int j = 0; j < J; ++j)
+      for (int k = 0; k < N; ++k) __builtin_prefetch(p[k] + j * stride + 4 * i + ahead);
+#pragma GCC unroll 4
+    for (int v = 0; v < 16; v += kLanes) run(i + v, Whole{});
+  }
+  for (; i < n; i += kLanes) run(i, Part{(int)min64(kLanes, n - i)});
+}
+
+// The block sums of `width` columns from c0 on, terms [b, stop) of one block, in lanes[0 .. width). The inputs are f32 and lie as
+// [outer, count, inner]: 32 rows are one run of memory, four such runs are read side by side.
+template <class Step>
+static void fold_block_of_columns(const Reduction& r, int64_t o, int64_t c0, int64_t width, int64_t b, int64_t stop, float* lanes) {
+  constexpr int N = Step::kInputs;
+  constexpr int kRuns = 4;
+  const int64_t row = 4 * r.inner, stride = kSumLanes * row;
+  const bool whole = width == r.inner;
+  const int used = lanes_with_terms(stop - b);
+  std::memset(lanes, 0, sizeof(float) * used * width);
+  for (int64_t i = b; i < stop;) {
+    const int64_t rows = min64(kSumLanes, stop - i), pieces = whole ? 1 : rows;
+    const int64_t n = whole ? rows * width : width, ahead = whole ? 1024 : row;
+    const bool several = stop - i >= kRuns * kSumLanes;
+    for (int64_t l = 0; l < pieces; ++l) {
+      const char* p[N];
+      for (int k = 0; k < N; ++k) p[k] = r.in[k].data + o * r.in[k].outer + (i + l) * row + 4 * c0;
+      if (several) add_rows<Step, kRuns>(lanes + l * width, p, stride, n, ahead);
+      else add_rows<Step, 1>(lanes + l * width, p, stride, n, ahead);
+    }
+    i += several ? kRuns * kSumLanes : rows;
+  }
+  fold_lanes(lanes, used, width);
+}
+
+// fold_columns for such inputs. Where the outputs are too few for the threads, these share out the blocks.
+template <class Step>
+static void fold_streams(const Reduction& r) {
+  const int64_t blocks = ceil_div(r.stop - r.start, kSumBlock), parts = ceil_div(r.inner, kStreamColumns);
+  const bool share = r.outer * parts < r.threads && blocks > 1;
+  float* const sums = share ? (float*)scratch(1, sizeof(float) * (r.outer * blocks * r.inner + kLanes)) : nullptr;
+  const auto block = [&](int64_t o, int64_t c0, int64_t width, int64_t k) {
+    float* const lanes = (float*)scratch(0, sizeof(float) * (kSumLanes * width + kLanes));
+    const int64_t b = r.start + k * kSumBlock;
+    fold_block_of_columns<Step>(r, o, c0, width, b, min64(b + kSumBlock, r.stop), lanes);
+    return lanes;
+  };
+  if (share)
+    parallel_for(r.outer * parts * blocks, 16, r.threads, [&](int64_t begin, int64_t end) {
+      for (int64_t t = begin; t < end; ++t) {
+        const int64_t k = t % blocks, o = t / blocks / parts, c0 = t / blocks % parts * kStreamColumns;
+        const int64_t width = min64(kStreamColumns, r.inner - c0);
+        std::memcpy(sums + (o * blocks + k) * r.inner + c0, block(o, c0, width, k), sizeof(float) * width);
+      }
+    });
+  for_columns(r, kStreamColumns, [&](int64_t o, int64_t c0, int64_t width) {
+    alignas(64) float total[kStreamColumns + kLanes];
+    const int64_t out = o * r.inner + c0;
+    std::memset(total, 0, sizeof(float) * width);
+    if (r.carry) std::memcpy(total, r.carry + 4 * out, 4 * width);
+    bool some = r.carry != nullptr;
+    for (int64_t k = 0; k < blocks; ++k) {
+      const float* sum = share ? sums + (o * blocks + k) * r.inner + c0 : block(o, c0, width, k);
+      for (int64_t c = 0; c < width; c += kLanes) {
+        const F x = F::load(sum + c);
+        (some ? add(F::load(total + c), x) : x).store(total + c);
+      }
+      some = true;
+    }
+    if (r.out_dtype != kF32) return narrow(r.out_dtype, total, r.out + 2 * out, width);
+    for (int64_t c = 0; c < width; c += kLanes) canonical(F::load(total + c)).store(r.out + 4 * (out + c), (int)min64(kLanes, width - c));
+  });
+}
+
 // RowInputs: the inputs that usually have one value per row (statistics of a normalised row).
 template <class Step, unsigned RowInputs>
 RO_INLINE void fold(const Call& call) {
   Reduction r = read_reduction(call, Step::kInputs);
   if (r.inner == 1) return fold_rows<Step>(r);
+  bool streams = true;
+  for (int k = 0; k < Step::kInputs; ++k)
+    streams = streams && r.in[k].dtype == kF32 && r.in[k].inner == 4 && r.in[k].fold == 4 * r.inner;
+  if (streams) return fold_streams<Step>(r);
   unsigned splat = 0;
   for (int k = 0; k < Step::kInputs; ++k) splat |= r.in[k].inner == 0 ? 1u << k : 0u;
   if (RowInputs && splat == RowInputs) return fold_columns<Step, RowInputs>(r);

@@ -120,6 +120,15 @@ RO_INLINE void norm_grad_row(const char* dy, const char* x, const char* w, float
   for (; i < n; i += kLanes) step(i, Part{(int)min64(kLanes, n - i)});
 }
 
+// The tree over 32 lanes of kLanes columns, lane l at `lanes` + l * stride.
+RO_INLINE F column_tree(const float* lanes, int64_t stride) {
+  F lane[kSumLanes / 2];
+  for (int l = 0; l < kSumLanes / 2; ++l) lane[l] = add(F::load(lanes + l * stride), F::load(lanes + (l + kSumLanes / 2) * stride));
+  for (int h = kSumLanes / 4; h > 0; h /= 2)
+    for (int l = 0; l < h; ++l) lane[l] = add(lane[l], lane[l + h]);
+  return lane[0];
+}
+
 // c1 = DIV(sum_mul(dy, w), n), c2 = DIV(sum_mul_normalized(MUL(dy, w), x, mean, rstd), n), layer_norm_grad; then, if asked for,
 // sum_mul_normalized(dy, x, mean, rstd) and sum(dy) over the rows, in all their links.
 // Inputs dy, x, mean, rstd, w; literal n. Outputs: dx (x's shape; it may lie exactly on dy or x), or dx, dw, db.
@@ -151,7 +160,7 @@ RO_FUSED_BY(run_norm_grad, layer_norm_backward) {
     });
     parallel_for(lane / kLanes, 1024, call.threads, [&](int64_t first, int64_t last) {
       for (int64_t c = first * kLanes; c < last * kLanes; c += kLanes) {
-        F sum = fold_lanes(lanes + c, lane);
+        F sum = column_tree(lanes + c, lane);
         if (b > 0) sum = add(F::load(total + c), sum);
         sum.store(total + c);
       }

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_calls import BOOL, F32, I64, NAN_BITS, VECTOR_ISAS, Array, Case, DType, finite, hostile
+from kernel_calls import BF16, BOOL, F32, I64, NAN_BITS, VECTOR_ISAS, Array, Case, DType, finite, hostile
+from torch import Tensor
+
+import repops
+from repops import _kernels
+from repops.execute import fused_kernels
+from repops.graph.ir import Ref, Slot
+from repops.plan import Compiler
 
 INPUTS = {"sum": 1, "amax": 1, "sum_sq": 1, "sum_mul": 2, "sum_sq_centered": 2, "sum_exp": 2, "sum_mul_normalized": 4}
 
@@ -126,3 +135,55 @@ def test_wide_columns_and_many_threads() -> None:
     reduction("sum_mul_normalized", [g, x, mean, rstd], [0, 1]).check(threads=(1, 2, 5))
     reduction("sum_mul_normalized", [g, x, mean, rstd], [2]).check(threads=(1, 2, 5))
     reduction("sum", [finite(rng, (3000, 270))], [0]).check(threads=(1, 2, 5), offsets=(3,))
+
+
+@pytest.mark.parametrize("inner", [2, 3, 16, 37, 513])
+@pytest.mark.parametrize("terms", [1, 31, 33, 129, 1025, 2100])
+def test_columns_side_by_side_in_memory(inner: int, terms: int) -> None:
+    rng = np.random.default_rng(inner * terms)
+    for x in (finite(rng, (2, terms, inner)), hostile(rng, F32, (2, terms, inner))):
+        reduction("sum", [x], [1]).check(threads=(1, 3, 9))
+    reduction("sum_mul", [finite(rng, (terms, inner)), finite(rng, (terms, inner))], [0]).check(threads=(1, 9))
+
+
+@pytest.mark.parametrize("terms", [1, 5, 16, 31, 40, 256, 257])
+def test_short_rows(terms: int) -> None:
+    rng = np.random.default_rng(terms)
+    for x in (finite(rng, (37, terms)), hostile(rng, F32, (37, terms)), np.full((37, terms), -0.0, np.float32)):
+        reduction("sum", [x], [1]).check(threads=(1, 3))
+    reduction("sum_sq_centered", [finite(rng, (37, terms)), finite(rng, (37, 1))], [1]).check()
+
+
+@pytest.mark.parametrize("shape", [(100_000,), (2, 40_000), (40_000, 3)])
+@pytest.mark.parametrize("dtype", [F32, BF16])
+def test_few_outputs_for_many_threads(shape: tuple[int, ...], dtype: DType) -> None:
+    """The threads share out the blocks; a carry comes before them, and the sum is rounded once."""
+    rng = np.random.default_rng(3)
+    axis = int(np.argmax(shape))
+    out = tuple(1 if d == axis else n for d, n in enumerate(shape))
+    for x in (finite(rng, shape), hostile(rng, dtype, shape)):
+        for carry in ([], [hostile(rng, F32, out)]):
+            case = Case("sum", [x, *carry], dtype, out, (1, axis, 1024 if carry else 0, shape[axis]))
+            case.check(threads=(1, 2, 7), offsets=(1,))
+
+
+def test_the_links_of_a_fold_are_one_call() -> None:
+    n = 40_000
+    rows = {"x": torch.randn(3, n), "y": torch.randn(n, 2)}
+
+    def step(_: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {"sum": b["x"].sum(1), "most": b["x"].amax(1), "columns": b["y"].sum(0)}
+
+    state = {name: torch.zeros_like(value) for name, value in step({}, rows).items()}
+    program = repops.capture(step, state, rows, check=False)
+    assert len(program.nodes) == 9
+    assert sorted(call[0] for call in Compiler(program, fused_kernels(None)).calls) == ["amax", "sum", "sum"]
+    first = Compiler(program).calls
+    assert len(first) == 9, "without fused kernels the program runs node by node"
+    expected = repops.Executor(program, isa="scalar", fuse=False).run(state, rows)
+    for isa in _kernels.isas():
+        out = repops.Executor(program, 3, isa).run(state, rows)
+        assert all(out[name].tobytes() == expected[name].tobytes() for name in state)
+    # A link that somebody else reads stays a node, and so do the others.
+    seen = replace(program, slots=(*program.slots, Slot("part", F32, program.nodes[0].shape, Ref.node(0)))).check()
+    assert len(Compiler(seen, fused_kernels(None)).calls) == 5
