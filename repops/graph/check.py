@@ -52,7 +52,7 @@ def check_tensor_type(dtype: DType, shape: Shape, where: str) -> None:
     for d in shape:
         if not 0 <= d < ir.MAX_ELEMENTS:
             raise ProgramError(f"dimension {d} is out of range", where, "A dimension is at least 0 and below 2^40")
-    if element_count(shape) > ir.MAX_ELEMENTS:
+    if ir.extent(shape) > ir.MAX_ELEMENTS:
         raise ProgramError(f"shape {list(shape)} has too many elements", where, "At most 2^40 are allowed")
 
 

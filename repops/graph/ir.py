@@ -243,6 +243,11 @@ def element_count(shape: Iterable[int]) -> int:
     return prod(shape)
 
 
+def extent(shape: Iterable[int]) -> int:
+    """The product of the dimensions with zeros left out: what a product of some of them may reach."""
+    return prod(d for d in shape if d)
+
+
 def tile_height(dtype: DType, shape: Shape) -> int:
     """Height of the tree over the 1,024-byte tiles of a tensor (docs/spec/commitments.md)."""
     return height(-(-element_count(shape) * dtype.itemsize // 1024))

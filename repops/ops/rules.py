@@ -14,7 +14,7 @@ from itertools import pairwise
 from math import prod
 
 from repops.dtypes import DType
-from repops.graph.ir import MAX_RANK, Input, Node, Shape
+from repops.graph.ir import MAX_ELEMENTS, MAX_RANK, Input, Node, Shape, extent
 
 FOLD_TERMS = 16_384
 ATTENTION_LIMIT = 16_384
@@ -49,6 +49,7 @@ def broadcast(shapes: Sequence[Shape]) -> Shape:
             if d != 1:
                 require(out[i] in (1, d), f"shapes {_shapes(shapes)} do not broadcast", "Align them at the right")
                 out[i] = d
+    require(extent(out) <= MAX_ELEMENTS, f"shapes {_shapes(shapes)} broadcast to too much", "At most 2^40 elements")
     return tuple(out)
 
 
