@@ -249,12 +249,19 @@ def _pool_axis(size: int, out: int, taps: int, stride: int, pad: int, dilation: 
     if taps == 0:
         require(stride == dilation == 1, f"stride {stride}, dilation {dilation}", "Both are 1 on an adaptive axis")
         require(size > 0 or out == 0, f"{out} adaptive windows over nothing", "They have something to cover")
-        return (-(-size // max(out, 1)) + 1, -(-out // max(size, 1)) + 1)
+        return pool_reach(size, out, taps, stride, dilation)
     require(
         out == 0 or (out - 1) * stride - pad < size,
         f"{out} windows over {size}, stride {stride}, pad {pad}",
         "Every window begins before the end",
     )
+    return pool_reach(size, out, taps, stride, dilation)
+
+
+def pool_reach(size: int, out: int, taps: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Along an axis of a pooling: at most how many positions a window has, and how many windows may have a position."""
+    if taps == 0:
+        return (-(-size // max(out, 1)) + 1, -(-out // max(size, 1)) + 1)
     return (taps, min(out, (taps - 1) * dilation // stride + 1))
 
 
