@@ -31,11 +31,6 @@ RO_INLINE void for_rows(int64_t rows, int64_t length, int threads, const Body& b
 // Where in a row of f32 the terms of sum_row lie.
 RO_INLINE int64_t place(int64_t i, int v) { return 4 * i + 4 * v * kLanes; }
 
-// Has the line that will be written there fetched: a store then need not wait for it.
-RO_INLINE void claim(char* out, int64_t i, int v) {
-  if (v * kLanes % 16 == 0) __builtin_prefetch(out + place(i, v), 1);
-}
-
 // out[i] = f(vectors of the inputs at i), canonical. The first `rows` inputs are rows of their tensors: what lies `ahead` bytes further is
 // fetched, and so is what will be written there: a store then need not wait for its line.
 template <int N, int rows = 0, class Body>
@@ -94,7 +89,6 @@ RO_INLINE void norm_grad_row(const char* dy, const char* x, const char* w, float
   const F m = F::set(mean), r = F::set(rstd);
   float dots[2];
   sum_row<2>(n, dots, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
-    claim(dx, i, v);
     const F g = at.load(dy + place(i, v)), weight = at.load(w + place(i, v));
     lane[0] = fma(g, weight, lane[0]);
     lane[1] = fma(mul(g, weight), mul(sub(at.load(x + place(i, v)), m), r), lane[1]);
@@ -110,8 +104,9 @@ RO_INLINE void norm_grad_row(const char* dy, const char* x, const char* w, float
   };
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
-    __builtin_prefetch(dy + 4 * i + ahead);
-    __builtin_prefetch(x + 4 * i + ahead);
+    __builtin_prefetch(dx + 4 * i + ahead, 1);
+    __builtin_prefetch(dy + 4 * i + ahead, 0, 2);
+    __builtin_prefetch(x + 4 * i + ahead, 0, 2);
 #pragma GCC unroll 4
     for (int j = 0; j < 16; j += kLanes) step(i + j, Whole{});
   }
