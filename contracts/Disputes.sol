@@ -220,6 +220,15 @@ abstract contract Disputes is Vault {
     }
 
     /// @inheritdoc IVerde
+    function players(uint256 matchId) external view returns (address accountA, address accountB, uint40 buildWindow) {
+        Match storage game = _matches[matchId];
+        uint256 taskId = game.taskId;
+        accountA = _participants[taskId][game.indexA].account;
+        accountB = _participants[taskId][game.indexB].account;
+        buildWindow = _tasks[taskId].buildWindow;
+    }
+
+    /// @inheritdoc IVerde
     function timeLimit(uint256 matchId) external view returns (uint256 since, uint256 limit) {
         Match storage game = _matches[matchId];
         Task storage task = _tasks[game.taskId];

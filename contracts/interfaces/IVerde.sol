@@ -625,6 +625,8 @@ interface IVerde {
     /// @notice The referee of a match in phase Referee, and what it is asked.
     /// @dev Reverts: UnknownMatch, WrongStatus, WrongPhase.
     function question(uint256 matchId) external view returns (IReferee referee, Question memory);
+    /// @notice The accounts of a match and its time for a post; zero if there is no such match.
+    function players(uint256 matchId) external view returns (address accountA, address accountB, uint40 buildWindow);
     /// @notice The time that the match's `phase` leaves: it ends `limit` seconds after `since`. Zero if the match is done or its task has ended.
     function timeLimit(uint256 matchId) external view returns (uint256 since, uint256 limit);
     /// @notice Most verbs that one match can take before the referee's own (IReferee.validate): with both, `2 * (verbFee * verbs + bounty)` must not

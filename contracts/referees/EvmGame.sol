@@ -152,10 +152,10 @@ abstract contract EvmGame is IEvmReferee {
         Stage stage = trial.stage;
         if (stage != Stage.TraceA && stage != Stage.TraceB) revert WrongStage(stage);
         bool isA = stage == Stage.TraceA;
-        Question memory question = _question(verde, matchId);
-        address poster = isA ? question.accountA : question.accountB;
+        (address accountA, address accountB, uint40 buildWindow) = IVerde(verde).players(matchId);
+        address poster = isA ? accountA : accountB;
         if (msg.sender != poster) revert IVerde.WrongSender(msg.sender, poster);
-        Clock.requireInTime(block.timestamp - trial.since, question.buildWindow);
+        Clock.requireInTime(block.timestamp - trial.since, buildWindow);
         _count(trial);
         uint256 height = trial.vmHeight;
         // The trace ends in the value that the side has committed to.

@@ -27,6 +27,10 @@ contract Asker {
         return (referee, asked);
     }
 
+    function players(uint256) external view returns (address, address, uint40) {
+        return (asked.accountA, asked.accountB, asked.buildWindow);
+    }
+
     function judge(uint256, bytes calldata evidence) external {
         if (over) revert Over();
         (ruling, outputRoot, verbs) = referee.judge(asked, evidence);
