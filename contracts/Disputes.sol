@@ -2,7 +2,8 @@
 pragma solidity ^0.8.37;
 
 import {IVerde} from "./interfaces/IVerde.sol";
-import {Question} from "./interfaces/IReferee.sol";
+import {IReferee, Question, Ruling} from "./interfaces/IReferee.sol";
+import {HashNodes, HashNodesCall} from "./HashNodes.sol";
 import {Vault} from "./Vault.sol";
 import {ClaimQueue} from "./libraries/ClaimQueue.sol";
 import {Clock} from "./libraries/Clock.sol";
@@ -16,10 +17,17 @@ import {Unpack} from "./libraries/Unpack.sol";
 /// docs/spec/game.md, sections 2 and 3.
 /// @dev At every instant of a live match exactly one class of call is enabled: the due side's response (or the verdict), or `timeout`.
 abstract contract Disputes is Vault {
+    using HashNodesCall for HashNodes;
+
     mapping(uint256 taskId => Task) internal _tasks;
     mapping(uint256 taskId => mapping(uint256 index => Participant)) internal _participants;
     mapping(uint256 taskId => mapping(uint256 claimId => Claim)) internal _claims;
     mapping(uint256 matchId => Match) internal _matches;
+
+    /// @dev Recomputes hash nodes; code of its own, because a contract's size is limited.
+    HashNodes private immutable HASH_NODES = new HashNodes();
+    /// @dev Keeps the count of verbs in its field, whatever a referee says.
+    uint256 private constant MAX_REFEREE_VERBS = 1 << 12;
 
     /// @inheritdoc IVerde
     uint256 public matchCount;
@@ -137,11 +145,11 @@ abstract contract Disputes is Vault {
     /// @inheritdoc IVerde
     function hashNode(
         uint256 matchId,
-        ProgramHeader calldata header,
-        Node calldata node,
-        bytes32[] calldata nodeProof,
-        HashInput calldata left,
-        HashInput calldata right
+        ProgramHeader calldata,
+        Node calldata,
+        bytes32[] calldata,
+        HashInput calldata,
+        HashInput calldata
     ) external {
         (Match storage game, Task storage task) = _liveMatch(matchId);
         _requirePhase(game, Phase.HashNode);
@@ -154,8 +162,8 @@ abstract contract Disputes is Vault {
             batchCount: task.batchCount,
             step: game.step
         });
-        bytes32 outputRoot = Programs.hashNode(task.programRoot, context, header, node, nodeProof, left, right);
-        emit Judged(matchId, true, outputRoot, uint40(block.timestamp));
+        bytes32 outputRoot = HASH_NODES.forward(task.programRoot, context);
+        emit Judged(matchId, Ruling.Root, outputRoot, uint40(block.timestamp));
         _end(matchId, game, task, _compare(game, outputRoot), Reason.HashNode);
     }
 
@@ -163,26 +171,33 @@ abstract contract Disputes is Vault {
     function judge(uint256 matchId, bytes calldata evidence) external {
         (Match storage game, Task storage task) = _liveMatch(matchId);
         _requirePhase(game, Phase.Referee);
-        Clock.requireInTime(block.timestamp - game.since, task.refereeWindow);
         // SAFETY: a view function is called with STATICCALL, so the referee can change nothing, here or elsewhere.
-        (bool available, bytes32 outputRoot) = task.referee.judge(_question(matchId, game, task), evidence);
-        _count(game);
-        emit Judged(matchId, available, outputRoot, uint40(block.timestamp));
-        if (available) _end(matchId, game, task, _compare(game, outputRoot), Reason.Verdict);
-        else _end(matchId, game, task, Outcome.BothLose, Reason.Unavailable);
+        (Ruling ruling, bytes32 outputRoot, uint256 verbs) =
+            task.referee.judge(_question(matchId, game, task), evidence);
+        game.verbs = uint16(game.verbs + 1 + (verbs < MAX_REFEREE_VERBS ? verbs : MAX_REFEREE_VERBS));
+        emit Judged(matchId, ruling, outputRoot, uint40(block.timestamp));
+        if (ruling == Ruling.Root) {
+            _end(matchId, game, task, _compare(game, outputRoot), Reason.Verdict);
+        } else if (ruling == Ruling.AWins || ruling == Ruling.BWins) {
+            _end(matchId, game, task, ruling == Ruling.AWins ? Outcome.AWins : Outcome.BWins, Reason.Verdict);
+        } else if (ruling == Ruling.BothLose) {
+            _end(matchId, game, task, Outcome.BothLose, Reason.Unavailable);
+        } else {
+            // None is no ruling; a referee that gives it has said nothing.
+            if (ruling != Ruling.Void) revert InvalidRuling();
+            _end(matchId, game, task, Outcome.Void, Reason.Silence);
+            _void(game.taskId, task);
+        }
     }
 
     /// @inheritdoc IVerde
     function timeout(uint256 matchId) external {
         (Match storage game, Task storage task) = _liveMatch(matchId);
-        if (game.phase == Phase.Done) revert WrongPhase(Phase.Done);
+        Phase phase = game.phase;
+        // While the referee is asked, time is the referee's to judge.
+        if (phase == Phase.Done || phase == Phase.Referee) revert WrongPhase(phase);
         Clock.requireOver(block.timestamp - game.since, _limit(game, task));
-        if (game.phase == Phase.Referee) {
-            _end(matchId, game, task, Outcome.Void, Reason.Silence);
-            _void(game.taskId, task);
-        } else {
-            _end(matchId, game, task, game.turn == Side.A ? Outcome.BWins : Outcome.AWins, Reason.Timeout);
-        }
+        _end(matchId, game, task, game.turn == Side.A ? Outcome.BWins : Outcome.AWins, Reason.Timeout);
     }
 
     // ---------------------------------------------------------------- Views
@@ -195,6 +210,22 @@ abstract contract Disputes is Vault {
             slot := stored.slot
         }
         Unpack.returnStruct(slot, hex"202020201004040501050505050201010101");
+    }
+
+    /// @inheritdoc IVerde
+    function question(uint256 matchId) external view returns (IReferee referee, Question memory) {
+        (Match storage game, Task storage task) = _liveMatch(matchId);
+        _requirePhase(game, Phase.Referee);
+        return (task.referee, _question(matchId, game, task));
+    }
+
+    /// @inheritdoc IVerde
+    function players(uint256 matchId) external view returns (address accountA, address accountB, uint40 buildWindow) {
+        Match storage game = _matches[matchId];
+        uint256 taskId = game.taskId;
+        accountA = _participants[taskId][game.indexA].account;
+        accountB = _participants[taskId][game.indexB].account;
+        buildWindow = _tasks[taskId].buildWindow;
     }
 
     /// @inheritdoc IVerde
@@ -373,7 +404,16 @@ abstract contract Disputes is Vault {
             traceRoot: game.rootA,
             rootA: game.nodeA,
             rootB: game.nodeB,
-            configHash: task.configHash
+            configHash: task.configHash,
+            since: game.since,
+            window: task.refereeWindow,
+            clockA: game.clockA,
+            clockB: game.clockB,
+            grace: task.grace,
+            buildWindow: task.buildWindow,
+            arityBits: task.arityBits,
+            accountA: _participants[game.taskId][game.indexA].account,
+            accountB: _participants[game.taskId][game.indexB].account
         });
     }
 
@@ -395,6 +435,8 @@ abstract contract Disputes is Vault {
                 outcome == Outcome.AWins ? (game.indexA, game.indexB) : (game.indexB, game.indexA);
             // INVARIANT: at most half a bond, by the check at the task's creation.
             paid = uint256(task.verbFee) * game.verbs + task.bounty;
+            // A referee counts its verbs itself; it cannot spend more than the task allows.
+            if (paid > task.bond / 2) paid = task.bond / 2;
             burned = task.bond - paid;
             winner = _participants[taskId][winning].account;
             _lose(taskId, task, losing);

@@ -101,10 +101,10 @@ contract Verde is Disputes {
         uint256 escrow = uint256(params.reward) * params.seats;
         _requireValue(escrow);
         uint256 verbs = maxVerbs(params.steps, params.interval, params.program.nodes, params.arityBits);
+        if (address(params.referee).code.length == 0) revert RefereeHasNoCode(address(params.referee));
+        verbs += params.referee.validate(params.refereeConfig, params.arityBits);
         uint256 needed = 2 * (params.verbFee * verbs + params.bounty);
         if (params.bond < needed) revert BondTooSmall(params.bond, needed);
-        if (address(params.referee).code.length == 0) revert RefereeHasNoCode(address(params.referee));
-        params.referee.validate(params.refereeConfig);
     }
 
     // ---------------------------------------------------------------- Claims

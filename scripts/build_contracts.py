@@ -26,7 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 TARGET = ROOT / "node" / "abi"
-CONTRACTS = ("Verde", "CommitteeReferee", "IReferee")
+CONTRACTS = ("Verde", "CommitteeReferee", "EvmReferee", "AppealReferee", "IReferee")
 SIZE_LIMIT = 24_576  # EIP-170, bytes of runtime code
 
 

@@ -5,7 +5,8 @@ import {IReferee, Question} from "./IReferee.sol";
 
 /// @title A referee of people
 /// @notice Configuration: `abi.encode(uint8 threshold, address[] members)`, members ascending. Evidence:
-/// `abi.encode(bytes config, bytes32 outputRoot, bool unavailable, bytes[] signatures)`, signatures in ascending order of signer.
+/// `abi.encode(bytes config, bytes verdict)`, verdict = `abi.encode(bytes32 outputRoot, bool unavailable, bytes[] signatures)`, signatures in ascending
+/// order of signer.
 interface ICommitteeReferee is IReferee {
     /// @notice The configuration is not that of the task.
     error WrongConfig(bytes32 computed, bytes32 expected);
@@ -19,6 +20,10 @@ interface ICommitteeReferee is IReferee {
     error MalformedSignature(uint256 index);
     /// @notice Signature `index` is by `signer`, who is no member or not above the signer before.
     error NotMember(uint256 index, address signer);
+    /// @notice The committee's window is over after `limit` seconds; `elapsed` have passed. Without evidence the call says so, and the task is void.
+    error TooLate(uint256 elapsed, uint256 limit);
+    /// @notice The committee has time: `elapsed` of `limit` seconds have passed.
+    error InTime(uint256 elapsed, uint256 limit);
     /// @notice A verdict of missing inputs names no root.
     error RootOfUnavailable(bytes32 outputRoot);
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.37;
 
-import {IReferee} from "./IReferee.sol";
+import {IReferee, Question, Ruling} from "./IReferee.sol";
 
 /// @title Verde: verification by refereed delegation
 /// @notice Tasks, claims, matches and money of docs/spec/game.md. Time is `block.timestamp`, ETH is the only money, there is no owner.
@@ -69,7 +69,7 @@ interface IVerde {
 
     /// @notice Why a match ended.
     /// @dev Timeout: the due side was late. Padding: the trees first differ past their last real leaf. HashNode: by one keccak. Verdict: the
-    /// referee named the output root. Unavailable: the referee could not get the agreed inputs. Silence: no verdict in the referee's window.
+    /// referee ruled for a side or named the output root. Unavailable: the referee could not get the agreed inputs. Silence: no verdict in the referee's window.
     enum Reason {
         None,
         Timeout,
@@ -367,8 +367,8 @@ interface IVerde {
     /// @notice `side` posted the root of its tree of the level. After side B's post A is due to open (unless the tree is one leaf: then LevelClosed follows).
     event Posted(uint256 indexed matchId, Side indexed side, bytes32 root, uint40 time);
 
-    /// @notice The true output root of the disputed node was found to be `outputRoot`; `available` is false if the referee could not get its inputs.
-    event Judged(uint256 indexed matchId, bool available, bytes32 outputRoot, uint40 time);
+    /// @notice The referee ruled on the disputed node; `outputRoot` is its true output root if the ruling is Root. Or a hash node was computed (Root).
+    event Judged(uint256 indexed matchId, Ruling ruling, bytes32 outputRoot, uint40 time);
 
     /// @notice The match is over. `paid` wei of the loser's bond were credited to the winner, `burned` wei were burned.
     event MatchEnded(
@@ -481,6 +481,8 @@ interface IVerde {
     error WrongProgram(bytes32 computed, bytes32 expected);
     /// @notice The node is not a hash node.
     error NotHashNode(bytes32 code);
+    /// @notice The referee gave no ruling.
+    error InvalidRuling();
     /// @notice A hash node refers to something that it cannot refer to.
     error InvalidReference(uint256 kind, uint256 index);
 
@@ -591,10 +593,12 @@ interface IVerde {
         HashInput calldata right
     ) external;
 
-    /// @notice Brings the referee's verdict: phase Referee. Anyone may call it. What the referee reverts with is passed on.
+    /// @notice Fetches the referee's ruling, which may rest on `evidence` or on time: phase Referee. Anyone may call it. What the referee reverts with
+    /// is passed on. If the referee was silent for its whole window the task is voided.
+    /// @dev Reverts also: InvalidRuling.
     function judge(uint256 matchId, bytes calldata evidence) external;
 
-    /// @notice Ends a match whose due side is late: that side loses. In phase Referee the whole task is voided.
+    /// @notice Ends a match whose due side is late: that side loses. In phase Referee time is the referee's to judge.
     /// @dev Reverts: UnknownMatch, WrongStatus, WrongPhase, InTime.
     function timeout(uint256 matchId) external;
 
@@ -618,8 +622,14 @@ interface IVerde {
     function getMember(uint256 taskId, address account) external view returns (Member memory);
     /// @notice The stored match.
     function getMatch(uint256 matchId) external view returns (Match memory);
+    /// @notice The referee of a match in phase Referee, and what it is asked.
+    /// @dev Reverts: UnknownMatch, WrongStatus, WrongPhase.
+    function question(uint256 matchId) external view returns (IReferee referee, Question memory);
+    /// @notice The accounts of a match and its time for a post; zero if there is no such match.
+    function players(uint256 matchId) external view returns (address accountA, address accountB, uint40 buildWindow);
     /// @notice The time that the match's `phase` leaves: it ends `limit` seconds after `since`. Zero if the match is done or its task has ended.
     function timeLimit(uint256 matchId) external view returns (uint256 since, uint256 limit);
-    /// @notice Most verbs that one match can take: `2 * (verbFee * maxVerbs + bounty)` must not exceed the bond.
+    /// @notice Most verbs that one match can take before the referee's own (IReferee.validate): with both, `2 * (verbFee * verbs + bounty)` must not
+    /// exceed the bond.
     function maxVerbs(uint64 steps, uint64 interval, uint32 nodes, uint8 arityBits) external pure returns (uint256);
 }

@@ -1,101 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.37;
 
-import {ICommitteeReferee} from "../interfaces/ICommitteeReferee.sol";
-import {IReferee, Question} from "../interfaces/IReferee.sol";
+import {IReferee, Question, Ruling} from "../interfaces/IReferee.sol";
+import {Committee} from "./Committee.sol";
 
-/// @title A committee that recomputes operators
-/// @notice A verdict counts if at least `threshold` distinct members, more than half of all, have signed it (EIP-712). One deployment serves every
-/// task: it has no state, the members are the task's configuration `abi.encode(uint8 threshold, address[] members)`.
-contract CommitteeReferee is ICommitteeReferee {
-    bytes32 private constant VERDICT_TYPEHASH = keccak256(
-        "Verdict(address verde,uint256 taskId,uint256 matchId,bytes32 preState,uint64 step,uint32 node,bytes32 traceRoot,bytes32 outputRoot,bool unavailable)"
-    );
-    bytes32 private constant DOMAIN_TYPEHASH =
-        keccak256("EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)");
-    /// @dev Half of the order of secp256k1.
-    uint256 private constant HALF_ORDER = 0x7FFFFFFFFFFFFFFFFFFFFFFFFFFFFFFF5D576E7357A4501DDFE92F46681B20A0;
-    uint256 private constant MAX_MEMBERS = 32;
-
+/// @title A referee of people
+/// @notice One deployment serves every task: it has no state. If the committee is silent for the task's referee window, the task is void.
+contract CommitteeReferee is Committee {
     /// @inheritdoc IReferee
-    function validate(bytes calldata config) external pure {
-        (uint256 threshold, address[] memory members) = abi.decode(config, (uint8, address[]));
-        if (members.length == 0 || members.length > MAX_MEMBERS) revert InvalidThreshold(threshold, members.length);
-        if (threshold > members.length || 2 * threshold <= members.length) {
-            revert InvalidThreshold(threshold, members.length);
-        }
-        address previous;
-        for (uint256 i; i < members.length; ++i) {
-            if (members[i] <= previous) revert MembersNotAscending(i);
-            previous = members[i];
-        }
+    function validate(bytes calldata config, uint8) external pure returns (uint256 verbs) {
+        _validate(config);
+        return 0;
     }
 
     /// @inheritdoc IReferee
     function judge(Question calldata question, bytes calldata evidence)
         external
         view
-        returns (bool available, bytes32 outputRoot)
+        returns (Ruling ruling, bytes32 outputRoot, uint256 verbs)
     {
-        bytes memory config;
-        bool unavailable;
-        bytes[] memory signatures;
-        (config, outputRoot, unavailable, signatures) = abi.decode(evidence, (bytes, bytes32, bool, bytes[]));
-        bytes32 configHash = keccak256(config);
-        if (configHash != question.configHash) revert WrongConfig(configHash, question.configHash);
-        if (unavailable && outputRoot != 0) revert RootOfUnavailable(outputRoot);
-        (uint256 threshold, address[] memory members) = abi.decode(config, (uint8, address[]));
-        if (signatures.length < threshold) revert TooFewSignatures(signatures.length, threshold);
-        bytes32 hash = digest(question, outputRoot, unavailable);
-        uint256 next;
-        for (uint256 i; i < signatures.length; ++i) {
-            address signer = _recover(hash, signatures[i], i);
-            // Both lists ascend, so one pass over the members finds every signer, and none twice.
-            while (next < members.length && members[next] != signer) ++next;
-            if (next == members.length) revert NotMember(i, signer);
-            ++next;
+        uint256 elapsed = block.timestamp - question.since;
+        if (evidence.length == 0) {
+            if (elapsed < question.window) revert InTime(elapsed, question.window);
+            return (Ruling.Void, 0, 0);
         }
-        return (!unavailable, outputRoot);
-    }
-
-    /// @inheritdoc ICommitteeReferee
-    function digest(Question calldata question, bytes32 outputRoot, bool unavailable) public view returns (bytes32) {
-        bytes32 verdict = keccak256(
-            abi.encode(
-                VERDICT_TYPEHASH,
-                question.verde,
-                question.taskId,
-                question.matchId,
-                question.preState,
-                question.step,
-                question.node,
-                question.traceRoot,
-                outputRoot,
-                unavailable
-            )
-        );
-        return keccak256(abi.encodePacked("\x19\x01", domainSeparator(), verdict));
-    }
-
-    /// @inheritdoc ICommitteeReferee
-    function domainSeparator() public view returns (bytes32) {
-        return keccak256(
-            abi.encode(DOMAIN_TYPEHASH, keccak256("Verde Committee"), keccak256("1"), block.chainid, address(this))
-        );
-    }
-
-    function _recover(bytes32 hash, bytes memory signature, uint256 index) private pure returns (address signer) {
-        if (signature.length != 65) revert MalformedSignature(index);
-        bytes32 r;
-        bytes32 s;
-        uint8 v;
-        assembly ("memory-safe") {
-            r := mload(add(signature, 0x20))
-            s := mload(add(signature, 0x40))
-            v := byte(0, mload(add(signature, 0x60)))
-        }
-        if (uint256(s) > HALF_ORDER || (v != 27 && v != 28)) revert MalformedSignature(index);
-        signer = ecrecover(hash, v, r, s);
-        if (signer == address(0)) revert MalformedSignature(index);
+        if (elapsed >= question.window) revert TooLate(elapsed, question.window);
+        (bytes memory config, bytes memory verdict) = abi.decode(evidence, (bytes, bytes));
+        _requireConfig(config, question.configHash);
+        bool available;
+        (available, outputRoot,) = _verdict(question, config, verdict);
+        ruling = available ? Ruling.Root : Ruling.BothLose;
     }
 }

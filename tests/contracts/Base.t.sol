@@ -3,7 +3,7 @@ pragma solidity ^0.8.37;
 
 import {Test} from "forge-std/Test.sol";
 import {IVerde} from "../../contracts/interfaces/IVerde.sol";
-import {IReferee, Question} from "../../contracts/interfaces/IReferee.sol";
+import {IReferee, Question, Ruling} from "../../contracts/interfaces/IReferee.sol";
 import {Trees} from "./utils/Trees.sol";
 import {World} from "./utils/World.sol";
 
@@ -86,7 +86,16 @@ abstract contract BaseTest is Test {
             traceRoot: game.rootA,
             rootA: game.nodeA,
             rootB: game.nodeB,
-            configHash: task.configHash
+            configHash: task.configHash,
+            since: game.since,
+            window: task.refereeWindow,
+            clockA: game.clockA,
+            clockB: game.clockB,
+            grace: task.grace,
+            buildWindow: task.buildWindow,
+            arityBits: task.arityBits,
+            accountA: verde.getParticipant(game.taskId, game.indexA).account,
+            accountB: verde.getParticipant(game.taskId, game.indexB).account
         });
     }
 
@@ -136,7 +145,7 @@ abstract contract BaseTest is Test {
     /// @dev Two members sign.
     function _verdict(uint256 matchId, bytes32 outputRoot, bool unavailable) internal view returns (bytes memory) {
         bytes[] memory signatures = _sign(_digest(_question(matchId), outputRoot, unavailable), _keys(0, 2));
-        return abi.encode(config, outputRoot, unavailable, signatures);
+        return abi.encode(config, abi.encode(outputRoot, unavailable, signatures));
     }
 
     /// @dev What an honest committee signs.
@@ -397,6 +406,12 @@ abstract contract BaseTest is Test {
         }
     }
 
+    /// @dev Ends a match whose time is over, whoever has to say so.
+    function _late(uint256 matchId) internal {
+        if (verde.getMatch(matchId).phase == IVerde.Phase.Referee) verde.judge(matchId, "");
+        else verde.timeout(matchId);
+    }
+
     /// @dev Plays until the referee is asked or the match is done.
     function _playOut(uint256 matchId) internal {
         for (uint256 i = 0; i < 200; i++) {
@@ -441,6 +456,10 @@ abstract contract BaseTest is Test {
 
     function assertEq(IVerde.Outcome a, IVerde.Outcome b) internal pure {
         assertEq(uint256(a), uint256(b), "outcome");
+    }
+
+    function assertEq(Ruling a, Ruling b) internal pure {
+        assertEq(uint256(a), uint256(b), "ruling");
     }
 
     function assertEq(IVerde.Side a, IVerde.Side b) internal pure {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.37;
 
-import {Question} from "../../contracts/interfaces/IReferee.sol";
+import {Question, Ruling} from "../../contracts/interfaces/IReferee.sol";
 import {ICommitteeReferee} from "../../contracts/interfaces/ICommitteeReferee.sol";
 import {BaseTest} from "./Base.t.sol";
 
@@ -25,12 +25,22 @@ contract CommitteeTest is BaseTest {
             traceRoot: keccak256("trace"),
             rootA: ROOT,
             rootB: keccak256("other"),
-            configHash: keccak256(config)
+            configHash: keccak256(config),
+            since: START,
+            window: REFEREE,
+            clockA: ALLOWANCE,
+            clockB: ALLOWANCE,
+            grace: GRACE,
+            buildWindow: BUILD,
+            arityBits: 4,
+            accountA: alice,
+            accountB: bob
         });
+        vm.warp(START);
     }
 
     function _evidence(bytes32 root, bool unavailable, bytes[] memory signatures) internal view returns (bytes memory) {
-        return abi.encode(config, root, unavailable, signatures);
+        return abi.encode(config, abi.encode(root, unavailable, signatures));
     }
 
     function _signed(uint256[] memory keys) internal view returns (bytes[] memory) {
@@ -39,7 +49,7 @@ contract CommitteeTest is BaseTest {
 
     function _invalid(uint256 threshold, address[] memory members, bytes memory error_) internal {
         vm.expectRevert(error_);
-        committee.validate(abi.encode(uint8(threshold), members));
+        committee.validate(abi.encode(uint8(threshold), members), 4);
     }
 
     // ---------------------------------------------------------------- Configuration
@@ -55,7 +65,7 @@ contract CommitteeTest is BaseTest {
                 if (!valid) {
                     vm.expectRevert(abi.encodeWithSelector(ICommitteeReferee.InvalidThreshold.selector, t, n));
                 }
-                committee.validate(abi.encode(uint8(t), members));
+                committee.validate(abi.encode(uint8(t), members), 4);
             }
         }
     }
@@ -72,9 +82,9 @@ contract CommitteeTest is BaseTest {
 
     function test_ValidateRefusesGarbage() public {
         vm.expectRevert();
-        committee.validate("");
+        committee.validate("", 4);
         vm.expectRevert();
-        committee.validate(abi.encode(uint256(300), new address[](1)));
+        committee.validate(abi.encode(uint256(300), new address[](1)), 4);
     }
 
     // ---------------------------------------------------------------- Verdicts
@@ -83,19 +93,20 @@ contract CommitteeTest is BaseTest {
         uint8[2][3] memory pairs = [[0, 1], [0, 2], [1, 2]];
         for (uint256 i = 0; i < 3; i++) {
             bytes[] memory signatures = _signed(_keys(pairs[i][0], pairs[i][1]));
-            (bool available, bytes32 root) = committee.judge(question, _evidence(ROOT, false, signatures));
-            assertTrue(available);
+            (Ruling ruling, bytes32 root, uint256 verbs) = committee.judge(question, _evidence(ROOT, false, signatures));
+            assertEq(ruling, Ruling.Root);
+            assertEq(verbs, 0);
             assertEq(root, ROOT);
         }
-        (bool all, bytes32 same) = committee.judge(question, _evidence(ROOT, false, _signed(memberKeys)));
-        assertTrue(all);
+        (Ruling all, bytes32 same,) = committee.judge(question, _evidence(ROOT, false, _signed(memberKeys)));
+        assertEq(all, Ruling.Root);
         assertEq(same, ROOT);
     }
 
     function test_UnavailableNamesNoRoot() public {
         bytes[] memory signatures = _sign(_digest(question, 0, true), _keys(0, 1));
-        (bool available, bytes32 root) = committee.judge(question, _evidence(0, true, signatures));
-        assertFalse(available);
+        (Ruling ruling, bytes32 root,) = committee.judge(question, _evidence(0, true, signatures));
+        assertEq(ruling, Ruling.BothLose);
         assertEq(root, 0);
         signatures = _sign(_digest(question, ROOT, true), _keys(0, 1));
         bytes memory evidence = _evidence(ROOT, true, signatures);
@@ -110,9 +121,24 @@ contract CommitteeTest is BaseTest {
     /// The root of an empty tensor is a root.
     function test_ZeroIsARoot() public view {
         bytes[] memory signatures = _sign(_digest(question, 0, false), _keys(0, 1));
-        (bool available, bytes32 root) = committee.judge(question, _evidence(0, false, signatures));
-        assertTrue(available);
+        (Ruling ruling, bytes32 root,) = committee.judge(question, _evidence(0, false, signatures));
+        assertEq(ruling, Ruling.Root);
         assertEq(root, 0);
+    }
+
+    /// Silence is said without evidence, from the end of the window on; from then on no verdict counts.
+    function test_SilenceIsVoid() public {
+        vm.warp(START + REFEREE - 1);
+        vm.expectRevert(abi.encodeWithSelector(ICommitteeReferee.InTime.selector, REFEREE - 1, REFEREE));
+        committee.judge(question, "");
+        bytes memory evidence = _evidence(ROOT, false, _signed(_keys(0, 1)));
+        committee.judge(question, evidence);
+        vm.warp(START + REFEREE);
+        (Ruling ruling, bytes32 root,) = committee.judge(question, "");
+        assertEq(ruling, Ruling.Void);
+        assertEq(root, 0);
+        vm.expectRevert(abi.encodeWithSelector(ICommitteeReferee.TooLate.selector, REFEREE, REFEREE));
+        committee.judge(question, evidence);
     }
 
     function test_TooFewSignatures() public {
@@ -143,7 +169,7 @@ contract CommitteeTest is BaseTest {
 
     function test_AnotherConfigurationDoesNotCount() public {
         bytes memory other = abi.encode(uint8(1), new address[](1));
-        bytes memory evidence = abi.encode(other, ROOT, false, _signed(_keys(0, 1)));
+        bytes memory evidence = abi.encode(other, abi.encode(ROOT, false, _signed(_keys(0, 1))));
         vm.expectRevert(
             abi.encodeWithSelector(ICommitteeReferee.WrongConfig.selector, keccak256(other), keccak256(config))
         );

@@ -240,7 +240,7 @@ contract Handler is BaseTest {
         _checkMatch(matchId);
         uint256 taskId = verde.getMatch(matchId).taskId;
         uint256[3] memory before = _moneyBefore(taskId, matchId);
-        verde.timeout(matchId);
+        _late(matchId);
         _moneyAfter(taskId, matchId, before);
         _checkMeasure(matchId);
     }
@@ -344,12 +344,12 @@ contract Handler is BaseTest {
         }
     }
 
-    /// @notice Exactly one class of call is enabled: the due side's response, or `timeout`; and no verb of another phase.
+    /// @notice Exactly one class of call is enabled: the due side's response, or what ends a match that is late; and no verb of another phase.
     function _checkMatch(uint256 matchId) internal {
         uint256 snapshot = vm.snapshotState();
         (bool responds,) = address(this).call(abi.encodeCall(this.respond, (matchId)));
         vm.revertToState(snapshot);
-        (bool timesOut,) = address(verde).call(abi.encodeCall(IVerde.timeout, (matchId)));
+        (bool timesOut,) = address(this).call(abi.encodeCall(this.late, (matchId)));
         vm.revertToState(snapshot);
         assertTrue(responds != timesOut, "exactly one class of call");
         IVerde.Phase phase = verde.getMatch(matchId).phase;
@@ -370,6 +370,10 @@ contract Handler is BaseTest {
         assertEq(accepted[3], responds && phase == IVerde.Phase.HashNode, "hashNode");
         assertEq(accepted[4], responds && phase == IVerde.Phase.Referee, "judge");
         vm.deleteStateSnapshot(snapshot);
+    }
+
+    function late(uint256 matchId) external {
+        _late(matchId);
     }
 
     function tryOpen(uint256 matchId) external {

@@ -2,7 +2,8 @@
 pragma solidity ^0.8.37;
 
 import {IVerde} from "../../contracts/interfaces/IVerde.sol";
-import {IReferee, Question} from "../../contracts/interfaces/IReferee.sol";
+import {IReferee, Question, Ruling} from "../../contracts/interfaces/IReferee.sol";
+import {ICommitteeReferee} from "../../contracts/interfaces/ICommitteeReferee.sol";
 import {BaseTest} from "./Base.t.sol";
 import {Trees} from "./utils/Trees.sol";
 import {World} from "./utils/World.sol";
@@ -21,14 +22,16 @@ contract EvilReferee is IReferee {
         (root, mute) = (root_, mute_);
     }
 
-    function validate(bytes calldata) external pure {}
+    function validate(bytes calldata, uint8) external pure returns (uint256) {
+        return 0;
+    }
 
-    function judge(Question calldata question, bytes calldata) external view returns (bool, bytes32) {
+    function judge(Question calldata question, bytes calldata) external view returns (Ruling, bytes32, uint256) {
         require(!mute, "mute");
         // A state change inside a STATICCALL fails, whoever is asked for it.
         (bool ok,) = address(verde).staticcall(abi.encodeCall(IVerde.timeout, (question.matchId)));
         require(!ok, "changed the game");
-        return (true, root);
+        return (Ruling.Root, root, 0);
     }
 }
 
@@ -578,7 +581,7 @@ contract MatchesTest is BaseTest {
         assertEq(verde.getMatch(matchId).position, node);
         uint256 taskId = verde.getMatch(matchId).taskId;
         vm.expectEmit(address(verde));
-        emit IVerde.Judged(matchId, true, World.trace(_honest(), 14)[node], uint40(block.timestamp));
+        emit IVerde.Judged(matchId, Ruling.Root, World.trace(_honest(), 14)[node], uint40(block.timestamp));
         _callHashNode(matchId);
         assertEq(verde.getMatch(matchId).outcome, liarFirst ? IVerde.Outcome.BWins : IVerde.Outcome.AWins);
         assertEq(_standing(taskId, liarFirst ? 0 : 1), IVerde.Standing.Lost);
@@ -750,7 +753,7 @@ contract MatchesTest is BaseTest {
         bytes memory evidence = _verdict(matchId, truth, false);
         uint256 verbs = verde.getMatch(matchId).verbs;
         vm.expectEmit(address(verde));
-        emit IVerde.Judged(matchId, true, truth, uint40(block.timestamp));
+        emit IVerde.Judged(matchId, Ruling.Root, truth, uint40(block.timestamp));
         vm.expectEmit(address(verde));
         emit IVerde.MatchEnded(
             1,
@@ -792,7 +795,7 @@ contract MatchesTest is BaseTest {
         uint256 matchId = _atReferee();
         bytes memory evidence = _verdict(matchId, 0, true);
         vm.expectEmit(address(verde));
-        emit IVerde.Judged(matchId, false, 0, uint40(block.timestamp));
+        emit IVerde.Judged(matchId, Ruling.BothLose, 0, uint40(block.timestamp));
         vm.expectEmit(address(verde));
         emit IVerde.MatchEnded(
             1, matchId, IVerde.Outcome.BothLose, IVerde.Reason.Unavailable, 0, 4 ether, uint40(block.timestamp)
@@ -910,8 +913,12 @@ contract MatchesTest is BaseTest {
         uint256 snapshot = vm.snapshotState();
         (responds,) = address(this).call(abi.encodeCall(this.respond, (matchId)));
         vm.revertToState(snapshot);
-        (timesOut,) = address(verde).call(abi.encodeCall(IVerde.timeout, (matchId)));
+        (timesOut,) = address(this).call(abi.encodeCall(this.late, (matchId)));
         vm.revertToState(snapshot);
+    }
+
+    function late(uint256 matchId) external {
+        _late(matchId);
     }
 
     function respond(uint256 matchId) external {
@@ -967,8 +974,11 @@ contract MatchesTest is BaseTest {
         matchId = _atReferee();
         bytes memory evidence = _verdict(matchId, _truth(matchId), false);
         vm.warp(block.timestamp + REFEREE);
-        vm.expectRevert(abi.encodeWithSelector(IVerde.OutOfTime.selector, REFEREE, REFEREE));
+        vm.expectRevert(abi.encodeWithSelector(ICommitteeReferee.TooLate.selector, REFEREE, REFEREE));
         verde.judge(matchId, evidence);
+        // Nor does `timeout` end it: the referee says what its silence means.
+        vm.expectRevert(abi.encodeWithSelector(IVerde.WrongPhase.selector, IVerde.Phase.Referee));
+        verde.timeout(matchId);
         vm.warp(START);
         matchId = _atHashNode(9);
         uint256 clock = verde.getMatch(matchId).clockA;
@@ -1062,7 +1072,7 @@ contract MatchesTest is BaseTest {
         emit IVerde.Voided(taskId, uint40(block.timestamp));
         vm.expectEmit(address(verde));
         emit IVerde.Credited(BURN, 12 ether);
-        verde.timeout(first);
+        verde.judge(first, "");
 
         // No verb is accepted any more, not even in the other match.
         bytes memory error_ = abi.encodeWithSelector(IVerde.WrongStatus.selector, IVerde.Status.Voided);

@@ -65,7 +65,7 @@ contract TasksTest is BaseTest {
         uint256 matchId = verde.pair(taskId);
         _playOut(matchId);
         vm.warp(block.timestamp + REFEREE);
-        verde.timeout(matchId);
+        verde.judge(matchId, "");
     }
 
     // ---------------------------------------------------------------- Creation
@@ -872,7 +872,7 @@ contract TasksTest is BaseTest {
         uint256 matchId = verde.pair(taskId);
         _playOut(matchId);
         vm.warp(block.timestamp + REFEREE);
-        verde.timeout(matchId);
+        verde.judge(matchId, "");
         assertEq(verde.credit(BURN), 9 ether + 2 ether);
         vm.expectRevert(abi.encodeWithSelector(IVerde.NothingDue.selector, taskId, 2));
         verde.collect(taskId, 2);
