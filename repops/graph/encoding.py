@@ -55,7 +55,7 @@ def encode_node(node: Node) -> bytes:
         code, heights = HASH_CODE, (0, 0)
     else:
         operator = OPERATORS[node.op]
-        code, heights = operator.code_hash, (tile_height(node.dtype, node.shape), operator.vm_height)
+        code, heights = operator.code_hash, (tile_height(node.dtype, node.shape), operator.vm_height(node))
     return encode([NODE_ABI], [(code, node.params, node.literals, inputs, int(node.dtype), node.shape, *heights)])
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from eth_utils.crypto import keccak
 
 from repops.dtypes import DType
+from repops.graph.ir import Node
 from repops.ops import rules, twins
 from repops.ops.rules import Rule
 from repops.ops.twins import Array, Twin
@@ -30,7 +31,7 @@ class Operator:
     rule: raises RuleViolation for a node that does not fit. twin: the same mathematics in float64. in_place: the output
     may take the memory of an input of the same dtype and element count, because an element depends on the elements of
     the same index only. fused: the fused kernel of the groups found from this operator (`repops.fuse`), "" if there is
-    none. vm_height: height of the tree over the RepVM states of one element.
+    none.
     """
 
     name: str
@@ -39,12 +40,19 @@ class Operator:
     version: int = 1
     in_place: bool = False
     fused: str = ""
-    vm_height: int = VM_HEIGHT
 
     @cached_property
     def code_hash(self) -> bytes:
-        """keccak256 of "RO-1/<operator>/<version>", 32 bytes."""
-        return keccak(text=f"RO-1/{self.name}/{self.version}")
+        """The hash of its RepVM program (docs/spec/repvm.md, "Code"); without one keccak256 of "RO-1/<operator>/<version>"."""
+        from repops.vm.programs import NAMES, image  # noqa: PLC0415
+
+        return image(self.name).code_hash if self.name in NAMES else keccak(text=f"RO-1/{self.name}/{self.version}")
+
+    def vm_height(self, node: Node) -> int:
+        """Height of the tree over the RepVM states of one element of a node."""
+        from repops.vm.programs import NAMES, image  # noqa: PLC0415
+
+        return image(self.name).height(node) if self.name in NAMES else VM_HEIGHT
 
 
 # The operator from which each group that a fused kernel computes is found; mostly the last.
