@@ -18,23 +18,26 @@ import numpy as np
 from eth_abi.abi import decode
 from hexbytes import HexBytes
 
+from node.actions import Action, Chain, Challenge, Commit, Reveal
 from node.data import Array, DataSource, State
 from node.errors import MissingData, TxReverted
 from node.events import Event, Revealed
 from node.fold import MatchState, TaskState
+from node.forgery import forge
 from node.localnet import LAST_SECONDS
-from node.plan import Action, Chain, Challenge, Commit, Reveal, seat_free
+from node.plan import seat_free
 from node.player import Link
 from node.provider import Provider
 from node.referee import Referee
-from node.structs import Level, Phase, Standing
+from node.structs import Level, Phase, RefereeKind, Standing
 from node.verdict import SignedVerdict
 from node.work import Job, Progress, Work
 from repops import Program
 from repops.commit import Tree, hash_node_roots, hash_pair, tensor_root
 from repops.dtypes import DType
-from repops.graph.ir import RefKind
+from repops.graph.ir import Ref, RefKind
 from repops.ops.table import OPERATORS
+from repops.vm import NodeRun
 
 PlainStep = Callable[[State, State], State]
 
@@ -70,12 +73,52 @@ class FlipBit(Work):
     def trace(self, step: int, state: State) -> list[bytes]:
         return super().trace(step, state) if step != self.step else self._walk(state)[0]
 
+    def output(self, step: int, node: int) -> Array:
+        output = super().output(step, node)
+        if (step, node) == (self.step, self.node):
+            flip_bit(output, self.element, self.bit)
+        return output
+
+    def element_trace(self, run: NodeRun, element: int, value: int) -> Tree:
+        return forge(run, element, value)
+
     def _walk(self, state: State) -> tuple[list[bytes], State]:
         walk = self.executor.walk(state, self.batch(self.step), roots=True)
         for visited in walk:
             if visited.index == self.node:
                 flip_bit(visited.output, self.element, self.bit)
         return [row.tobytes() for row in walk.trace()], walk.state()
+
+
+class FlipOutput(Work):
+    """Claims one wrong bit in one operator's output at the last step, and a final state that follows from nothing.
+
+    Whatever the bit would change in what follows, the lie is seen, and first at the operator.
+    """
+
+    def __init__(self, job: Job, threads: int = 1, *, node: int, bit: tuple[int, int] = (0, 0)) -> None:
+        """bit: (element, bit), the lowest bit is 0."""
+        super().__init__(job, threads)
+        self.step, self.node, (self.element, self.bit) = job.steps - 1, node, bit
+
+    def claimed_root(self, step: int, state: State) -> bytes:
+        return super().claimed_root(step, state) if step != self.step else noise(f"state {step}")
+
+    def trace(self, step: int, state: State) -> list[bytes]:
+        leaves = super().trace(step, state)
+        if step == self.step:
+            leaves[self.node] = tensor_root(self.output(step, self.node))
+            leaves[-1] = self.claimed_root(step, state)
+        return leaves
+
+    def output(self, step: int, node: int) -> Array:
+        output = super().output(step, node)
+        if (step, node) == (self.step, self.node):
+            flip_bit(output, self.element, self.bit)
+        return output
+
+    def element_trace(self, run: NodeRun, element: int, value: int) -> Tree:
+        return forge(run, element, value)
 
 
 class ForgedTrace(Work):
@@ -93,6 +136,15 @@ class ForgedTrace(Work):
             if slot.update.kind is RefKind.NODE:
                 roots[slot.update.index] = root
         return roots + [row.tobytes() for row in hash_node_roots(slots)]
+
+    def output(self, step: int, node: int) -> Array:
+        for slot in self.job.program.slots:
+            if slot.update == Ref.node(node):
+                return self.advance(step, self.state_before(step))[slot.name]
+        return super().output(step, node)
+
+    def element_trace(self, run: NodeRun, element: int, value: int) -> Tree:
+        return forge(run, element, value)
 
 
 class SkipStep(ForgedTrace):
@@ -356,6 +408,12 @@ class Nothing:
     def leaves(self, root: bytes, height: int) -> bytes:
         raise _refused()
 
+    def tile(self, root: bytes, size: int, index: int) -> bytes:
+        raise _refused()
+
+    def nodes(self, root: bytes, height: int, level: int, index: int, m: int) -> bytes:
+        raise _refused()
+
     def verdicts(self, match: int) -> Sequence[SignedVerdict]:
         raise _refused()
 
@@ -368,7 +426,8 @@ class Cheat:
     """Who lies in a task, under the name by which `verde demo --cheat` knows it.
 
     liars: makers of the dishonest providers; each takes what `Provider` takes. fills_seats: they take every seat,
-    in turn, and one honest party joins as a challenger. lying_members: members of the committee that lie, a minority.
+    in turn, and one honest party joins as a challenger. lying_members: members of the committee that lie. referee: the
+    kind that is needed to withstand it, if not every kind does.
     """
 
     name: str
@@ -376,6 +435,7 @@ class Cheat:
     liars: tuple[Callable[..., Provider], ...]
     fills_seats: bool = False
     lying_members: int = 0
+    referee: RefereeKind | None = None
 
 
 def _works(*makers: Callable[..., Work]) -> tuple[Callable[..., Provider], ...]:
@@ -419,6 +479,13 @@ CHEATS: Mapping[str, Cheat] = {
         Cheat("two-liars", "two liars with one wrong root", _works(FlipBit, FlipBit)),
         Cheat("two-lies", "two liars with different wrong roots", _works(FlipBit, _late_flip)),
         Cheat("lying-referee", "a liar, and a minority of the committee with it", _works(FlipBit), lying_members=1),
+        Cheat(
+            "lying-committee",
+            "a liar, and a majority of the committee with it; an appeal to the chain must win",
+            _works(FlipBit),
+            lying_members=2,
+            referee=RefereeKind.APPEAL,
+        ),
     )
 }
 

@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
-from node.chain import committee
-from node.chain.contracts import Call, Verde
-from node.chain.reader import Follower, LogReader
-from node.chain.rpc import Rpc, RpcRefused
-from node.chain.sender import AlreadyDone, Sender, Sent
-from node.data import DataSource, Fetcher, MemoryStore
-from node.errors import DataError, RpcUnavailable, TxReverted, TxUnresolved
-from node.events import Event
-from node.fold import ChainState, TaskState
-from node.plan import (
+from node.actions import (
     Action,
     Advance,
+    Appeal,
     AskReferee,
+    Batch,
     Chain,
     Challenge,
     Collect,
     CollectHoldback,
     Commit,
+    Conclude,
+    Execute,
     Expire,
+    FetchTile,
     FetchTree,
     HashNode,
     Judge,
@@ -35,17 +32,34 @@ from node.plan import (
     Open,
     Pair,
     Post,
+    PostElement,
     Reveal,
     Settle,
+    ShowTiles,
+    SubmitVerdict,
     Timeout,
+    TrialAdvance,
+    TrialBegin,
+    TrialOpen,
     Withdraw,
-    plan,
 )
-from node.structs import Status
+from node.chain import committee
+from node.chain.contracts import Call, TrialReferee, Verde
+from node.chain.reader import Follower, LogReader
+from node.chain.rpc import Rpc, RpcRefused
+from node.chain.sender import AlreadyDone, Sender, Sent
+from node.data import DataSource, Fetcher, MemoryStore
+from node.errors import DataError, RpcUnavailable, TxReverted, TxUnresolved
+from node.events import Event
+from node.fold import TaskState
+from node.plan import plan
+from node.structs import RefereeKind, Status
 from node.verdict import Committee
 from repops.commit import Tree
 
 log = logging.getLogger(__name__)
+
+TRIES = 2  # how often the other side is asked for what it should serve
 
 OnAction = Callable[["Player", Action, Sent | AlreadyDone | None], None]
 
@@ -65,12 +79,14 @@ class Link:
         address: str,
         account: LocalAccount,
         *,
+        referees: Mapping[str, RefereeKind] | None = None,
         start: int = 0,
         on_sent: Callable[[Sent], None] | None = None,
     ) -> Link:
-        """A link of an account to the Verde contract at an address. start: the block before the contract's
-        creation. on_sent: hears of every transaction of the account."""
-        follower = Follower(LogReader(rpc, address), start=start)
+        """A link of an account to the Verde contract at an address. referees: the kinds of the referee contracts that
+        are trusted to be what they seem, by address. start: the block before the contract's creation. on_sent: hears of
+        every transaction of the account."""
+        follower = Follower(LogReader(rpc, address, referees=referees), start=start)
         return cls(Verde(rpc, address), follower, Sender(rpc, account, on_sent=on_sent))
 
     @property
@@ -90,15 +106,17 @@ class Player:
         self.address = link.sender.address
         self.directory = directory
         self.on_action = on_action
-        self.state = ChainState()
+        self.state = link.follower.state
         self.now = 0  # time of the latest block
         self.final = 0  # time of a finalized block
         self.trouble: RpcUnavailable | TxUnresolved | None = None  # what ended the last tick early
         self.store = MemoryStore(lambda: (self.final, self.now))
         self._trees: dict[bytes, Tree] = {}
         self._unreachable: set[bytes] = set()
+        self._misses: Counter[bytes] = Counter()
         self._asked: set[int] = set()
         self._evidence: dict[int, bytes] = {}
+        self._tiles: dict[bytes, bytes] = {}
 
     def tick(self) -> list[Action]:
         """Does everything that is to be done now, and returns what was done.
@@ -140,6 +158,7 @@ class Player:
         """Forgets what hangs on ids: after a reorg a match may have the same id and be another one."""
         self._evidence.clear()
         self._unreachable.clear()
+        self._misses.clear()
 
     def _live_tasks(self) -> list[TaskState]:
         return [task for task in self.state.tasks.values() if task.status is Status.LIVE]
@@ -167,6 +186,7 @@ class Player:
             trees=self._trees,
             unreachable=frozenset(self._unreachable),
             evidence=self._evidence,
+            tiles=self._tiles,
             asked=frozenset(self._asked),
         )
 
@@ -184,12 +204,24 @@ class Player:
                     log.info(
                         "%s: no tree of %s at hand, the level is played move by move: %s", self.address, owner, error
                     )
-                    self._unreachable.add(root)
+                    self.miss(root)
+            case FetchTile(leaf, root, size, index, owner):
+                try:
+                    self._tiles[leaf] = self.fetcher(owner, others=False).tile(root, size, index, leaf)
+                except DataError as error:
+                    log.info("%s: no tile of %s at hand, it has to show it itself: %s", self.address, owner, error)
+                    self.miss(leaf)
             case AskReferee(match_id):
                 self._asked.add(match_id)
                 self._ask_referee(match_id)
             case _:
                 raise TypeError(f"{type(action).__name__} is not for {type(self).__name__}")
+
+    def miss(self, root: bytes) -> None:
+        """Nobody served this. It is asked for once more in the next tick: the other side may be building it now."""
+        self._misses[root] += 1
+        if self._misses[root] >= TRIES:
+            self._unreachable.add(root)
 
     def keep_tree(self, tree: Tree) -> None:
         """Has a tree at hand from now on. One of height 0 has nothing to open, and the root of another tree."""
@@ -256,21 +288,52 @@ class Player:
                 return verde.judge(match, evidence, verbs=self._verbs(match))
             case Timeout(match):
                 return verde.timeout(match, verbs=self._verbs(match))
+            case _:
+                return self._trial_call(action)
+
+    def _trial_call(self, action: Chain) -> Call:
+        match_id: int = getattr(action, "match", 0)
+        match = self.state.matches.get(match_id)
+        if match is None:
+            raise TypeError(f"{type(action).__name__} is no call")
+        referee = TrialReferee(self.link.verde, self.state.tasks[match.task_id].referee)
+        verbs = 0 if match.trial is None else match.trial.verbs
+        match action:
+            case Batch(_, parts):
+                return referee.multicall([self._trial_call(part) for part in parts])
+            case TrialBegin(_, header, node, proof):
+                return referee.begin(match_id, header, node, proof)
+            case TrialOpen(_, children):
+                return referee.open(match_id, children, verbs=verbs)
+            case TrialAdvance(_, m, index, a, b, siblings, children, pre):
+                return referee.advance(match_id, m, index, a, b, siblings, children, pre, verbs=verbs)
+            case ShowTiles(_, tile_a, tile_b):
+                return referee.show_tiles(match_id, tile_a, tile_b, verbs=verbs)
+            case PostElement(_, root, proof, children):
+                return referee.post(match_id, root, proof, children, verbs=verbs)
+            case Execute(_, header, node, proof, witness):
+                return referee.execute(match_id, header, node, proof, witness, verbs=verbs)
+            case Conclude():
+                return referee.conclude(match_id)
+            case SubmitVerdict(_, config, verdict):
+                return referee.submit_verdict(match_id, config, verdict)
+            case Appeal():
+                return referee.appeal(match_id)
         raise TypeError(f"{type(action).__name__} is no call")
 
     def _verbs(self, match_id: int) -> int:
         return self.state.matches[match_id].verbs
 
     def _ask_referee(self, match_id: int) -> None:
-        """Collects the committee's verdicts; with enough of them that agree there is evidence."""
+        """Collects the members' verdicts; with enough of them that agree the committee has one."""
         match = self.state.matches[match_id]
         task = self.state.tasks[match.task_id]
         try:
-            body = Committee.read(self.link.chain_id, task.referee, task.params.referee_config)
+            body = Committee.of(self.link.chain_id, task)
         except DataError as error:
             log.warning("%s: match %d has no committee to ask: %s", self.address, match_id, error)
             return
         asked = committee.question(self.link.verde.address, task, match)
-        evidence = body.evidence(self.fetcher(*body.members, others=False).verdicts(match_id), asked)
+        evidence = body.verdict(self.fetcher(*body.members, others=False).verdicts(match_id), asked)
         if evidence is not None:
             self._evidence[match_id] = evidence
