@@ -21,9 +21,9 @@ class CompiledProgram:
 
     def __init__(self, program: Program, threads: int | None, isa: str | None, donate: bool) -> None:
         self.program = program
-        self._threads = threads
+        self._threads = None if threads is None else settings.checked_threads(threads, "compile")
         self._donate = donate
-        self._executor = Executor(program, threads or settings.threads(), isa or settings.isa())
+        self._executor = Executor(program, self._threads or settings.threads(), isa or settings.isa())
 
     def __call__(
         self, state: Mapping[str, Any], batch: Mapping[str, Any], *, donate: bool | None = None
@@ -52,6 +52,7 @@ def compile(
 
     threads, isa: None for those of `repops.set_threads` (at each call) and `repops.set_isa` (now). donate: the state's
     own tensors are updated in place and given back. None of them changes a bit of the result.
-    Raises ProgramError if the program is not well formed, TensorError for an isa that this machine lacks.
+    Raises ProgramError if the program is not well formed, TensorError for an isa that this machine lacks or a number of
+    threads below 1.
     """
     return CompiledProgram(program, threads, isa, donate)

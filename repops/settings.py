@@ -19,9 +19,14 @@ def threads() -> int:
 def set_threads(count: int) -> None:
     """Sets `threads` for the process. Raises TensorError unless the count is a whole number of at least 1."""
     global _threads  # noqa: PLW0603
+    _threads = checked_threads(count, "set_threads")
+
+
+def checked_threads(count: int, where: str) -> int:
+    """The count. Raises TensorError unless it is a whole number of at least 1."""
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
-        raise TensorError(f"{count!r} threads", "set_threads", "Give a whole number of at least 1")
-    _threads = count
+        raise TensorError(f"{count!r} threads", where, "Give a whole number of at least 1")
+    return count
 
 
 def isa() -> str | None:
