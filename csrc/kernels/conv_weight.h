@@ -2,6 +2,7 @@
 // the rows, and all of a tile sees the same positions: runs of them.
 #pragma once
 #include "conv_planes.h"
+#include "conv_taps.h"
 
 namespace ro {
 namespace RO_ISA {
@@ -204,11 +205,32 @@ static void weight_part(const WeightGradient& g, int64_t c0, int64_t c1, int64_t
 
 constexpr int64_t kWeightSums = 192 << 10;  // sums that stay in the second cache, in floats
 
+static void few_channels(const Convolution& v, const float* dy, const float* x, const float* carry, float* dw, int threads) {
+  const int64_t depth = v.channels * v.taps(), step_o = min64(v.filters, 8 * kCols), across = ceil_div(v.filters, step_o);
+  const int64_t most = max64(1, kWeightSums / step_o / kRows) * kRows;  // rows whose sums stay in the second cache
+  const int64_t down = max64(ceil_div(depth, most), min64(ceil_div(depth, kRows), ceil_div(threads, v.groups * across)));
+  parallel_dynamic(v.groups * across * down, threads, [&](int64_t i) {
+    const int64_t group = i / (across * down), o0 = i / down % across * step_o, r = i % down;
+    const int64_t at = group * v.filters * depth;
+    few_channels_weight(v, dy + group * v.filters * v.y_plane(), x + group * v.channels * v.x_plane(), carry ? carry + at : nullptr,
+                        dw + at, depth * r / down, depth * (r + 1) / down, o0, min64(o0 + step_o, v.filters));
+  });
+}
+
 RO_KERNEL(conv2d_dw) {
   const Convolution v(call, call.in[1], call.out, call.in[0]);
   if (element_count(call.out) == 0) return;
-  const int64_t taps = v.taps(), work = v.filters * v.channels * taps * (v.stop - v.start);
+  const float *dy = floats(call.in[0]), *x = floats(call.in[1]), *carry = call.inputs > 2 ? floats(call.in[2]) : nullptr;
+  float* const dw = (float*)call.out.data;
+  const int64_t taps = v.taps(), work = v.groups * v.filters * v.channels * taps * (v.stop - v.start);
   const int64_t workers = max64(1, min64(call.threads, work / 32768));
+  if (v.channels == 1 && v.filters == 1 && v.groups >= kLanes / 2) {
+    parallel_for(ceil_div(v.groups, kLanes), 1, (int)workers, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) depthwise_weight(v, dy, x, carry, dw, i * kLanes);
+    });
+    return;
+  }
+  if (v.channels < kRows) return few_channels(v, dy, x, carry, dw, (int)workers);
   // Parts of the output: filters in whole tiles, channels in whole panels, at least one for each thread.
   const int64_t filters = min64(ceil_div(v.filters, kCols) * kCols, max64(1, kWeightSums / (taps * kRows) / kCols) * kCols);
   int64_t channels = max64(1, kWeightSums / (taps * filters) / kRows) * kRows;
@@ -223,9 +245,8 @@ RO_KERNEL(conv2d_dw) {
     for (int64_t i = begin; i < end; ++i) {
       const int64_t group = i / (in_o * in_c), c0 = i % in_c * channels, o0 = i / in_c % in_o * step_o;
       const int64_t at = group * v.filters * v.channels * taps;
-      const WeightGradient g{v, floats(call.in[0]) + group * v.filters * v.y_plane(),
-                             floats(call.in[1]) + group * v.channels * v.x_plane(),
-                             call.inputs > 2 ? floats(call.in[2]) + at : nullptr, (float*)call.out.data + at};
+      const WeightGradient g{v, dy + group * v.filters * v.y_plane(), x + group * v.channels * v.x_plane(),
+                             carry ? carry + at : nullptr, dw + at};
       weight_part(g, c0, min64(c0 + channels, v.channels), o0, min64(o0 + step_o, v.filters));
     }
   });
