@@ -233,10 +233,11 @@ static void chosen_tile(int64_t kc, const int64_t* at, const float* a, const flo
     }
 }
 
-// Many short blocks, [begin[i], begin[i + 1]), with the sums in registers. a: rows of `height`, b: from term begin[0] on.
+// Many short blocks, [begin[i], begin[i + 1]), with the sums in registers. a (rows of `height`) and b from term
+// begin[0] on.
 template <int MR, int NV>
-static void short_tile(const int64_t* begin, int64_t blocks, const int64_t* at, const float* a, int64_t height, const float* b, float* c,
-                       int64_t row, bool begun) {
+static void short_tile(const int64_t* begin, int64_t blocks, const float* a, int64_t height, const float* b, float* c, int64_t row,
+                       bool begun) {
   F sum[MR][NV];
 #pragma GCC unroll 16
   for (int r = 0; r < MR; ++r)
@@ -248,14 +249,13 @@ static void short_tile(const int64_t* begin, int64_t blocks, const int64_t* at, 
     for (int r = 0; r < MR; ++r)
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) acc[r][v] = F::set(0.0f);
-    for (int64_t k = begin[block]; k < begin[block + 1]; ++k, b += NV * kLanes) {
-      const float* ak = a + at[k] * height;
+    for (int64_t k = begin[block]; k < begin[block + 1]; ++k, a += height, b += NV * kLanes) {
       F bv[NV];
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) bv[v] = F::load(b + v * kLanes);
 #pragma GCC unroll 16
       for (int r = 0; r < MR; ++r) {
-        const F av = F::set(ak[r]);
+        const F av = F::set(a[r]);
 #pragma GCC unroll 4
         for (int v = 0; v < NV; ++v) acc[r][v] = fma(av, bv[v], acc[r][v]);
       }
@@ -273,7 +273,7 @@ static void short_tile(const int64_t* begin, int64_t blocks, const int64_t* at, 
 }
 
 using ChosenTile = void (*)(int64_t, const int64_t*, const float*, const float*, float*, int64_t, bool);
-using ShortTile = void (*)(const int64_t*, int64_t, const int64_t*, const float*, int64_t, const float*, float*, int64_t, bool);
+using ShortTile = void (*)(const int64_t*, int64_t, const float*, int64_t, const float*, float*, int64_t, bool);
 constexpr int kShortRows = kRows / 2;
 
 // Tables of tiles by rows and vectors.
@@ -306,12 +306,53 @@ static ShortTile find_short_tile(int64_t rows, int64_t vectors) {
   return with_vectors(vectors, [&](auto nv) { return short_of_rows<nv>((int)rows, std::make_integer_sequence<int, kShortRows>()); });
 }
 
+constexpr int kDirectRows = kRows / 2, kDirectVectors = 4;
+
+// Few rows: columns are read where they lie, kDirectVectors vectors of neighbours at a time; all blocks. c: [MR][kDirectVectors * kLanes].
+template <int MR>
+static void direct_tile(const Terms& t, const float* a, const float* const* from, float* c, bool begun) {
+  constexpr int NV = kDirectVectors;
+  for (int64_t block = 0; block < t.blocks; ++block, begun = true) {
+    F acc[MR][NV];
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) acc[r][v] = F::set(0.0f);
+    for (int64_t k = t.begin[block]; k < t.begin[block + 1]; ++k) {
+      const float* ak = a + t.at[k] * MR;
+      F av[MR];
+#pragma GCC unroll 16
+      for (int r = 0; r < MR; ++r) av[r] = F::set(ak[r]);
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) {
+        const F bv = F::load(from[v] + t.in[k]);
+#pragma GCC unroll 16
+        for (int r = 0; r < MR; ++r) acc[r][v] = fma(av[r], bv, acc[r][v]);
+      }
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < MR; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; ++v) {
+        float* p = c + (r * NV + v) * kLanes;
+        (begun ? add(F::load(p), acc[r][v]) : acc[r][v]).store(p);
+      }
+  }
+}
+
+using DirectTile = void (*)(const Terms&, const float*, const float* const*, float*, bool);
+template <int... r>
+RO_INLINE DirectTile direct_of_rows(int64_t rows, std::integer_sequence<int, r...>) {
+  static constexpr DirectTile tiles[] = {direct_tile<r + 1>...};
+  return tiles[rows - 1];
+}
+
 // Rows of one panel over the blocks [b0, b1) of one packed panel of columns, added to the sums.
 RO_INLINE void gathered_tile(const Terms& t, int64_t b0, int64_t b1, bool chosen, bool brief, const float* a, int64_t rows,
                              const float* b, int64_t vectors, float* sum, int64_t row, bool begun) {
   if (brief) {
     for (int64_t r = 0; r < rows; r += kShortRows)
-      find_short_tile(min64(kShortRows, rows - r), vectors)(t.begin + b0, b1 - b0, t.at, a + r, rows, b, sum + r * row, row, begun);
+      find_short_tile(min64(kShortRows, rows - r), vectors)(t.begin + b0, b1 - b0, a + r, rows, b, sum + r * row, row, begun);
     return;
   }
   for (int64_t block = b0; block < b1; ++block) {
@@ -349,13 +390,43 @@ RO_INLINE void read_pieces(float* sum, int64_t width, const Piece* pieces, int c
       for (int64_t c = 0; c < pieces[i].length; ++c) sum[pieces[i].column + c] = load_f32(carry + pieces[i].out + c * step, 0);
 }
 
+// Columns [n0, n1) of one class, a product of few rows.
+static void direct_part(const Gathered& g, const Sight& s, const float* packed, int64_t n0, int64_t n1) {
+  constexpr int64_t kWidth = kDirectVectors * kLanes;
+  const Terms t(g, s, 4);
+  const DirectTile tile = direct_of_rows(g.rows, std::make_integer_sequence<int, kDirectRows>());
+  alignas(64) float sums[kDirectRows * kWidth] = {};
+  const float* from[kDirectVectors];
+  Piece pieces[kDirectVectors];
+  int held = 0;
+  const auto flush = [&] {
+    for (int i = held; i < kDirectVectors; ++i) from[i] = from[0];
+    if (g.carry) read_pieces(sums, kWidth, pieces, held, g.rows, g.carry, g.out_plane, s.w.step);
+    tile(t, packed, from, sums, g.carry != nullptr);
+    write_pieces(sums, kWidth, pieces, held, g.rows, g.out, g.out_plane, s.w.step);
+    held = 0;
+  };
+  for (int64_t n = n0; n < n1;) {
+    const int64_t j = n % s.w.count, end = min64(s.w.count, j + n1 - n);
+    const int64_t first = min64(j, s.w.count - kLanes);  // the last vector of a line begins earlier
+    Piece p[1];
+    find_pieces(g, s, n - j + first, n - j + first + 1, p);
+    p[0].column = held * kLanes, p[0].length = kLanes;
+    from[held] = g.in + p[0].in;
+    pieces[held] = p[0];
+    if (++held == kDirectVectors) flush();
+    n += min64(kLanes, end - j);
+  }
+  if (held) flush();
+}
+
 constexpr int64_t kPanelsAtOnce = 256 / kCols;  // panels of columns packed together where there are many rows
 
 // Columns [n0, n1) of classes that read the same, panels [panel0, panel1) of the rows. packed: A, panel i at start(i) * depth.
 static void gathered_part(const Gathered& g, const Sight* sights, int64_t count, const Panels& panels, const float* packed,
                           int64_t panel0, int64_t panel1, int64_t n0, int64_t n1) {
   const int64_t row0 = panels.start(panel0), rows_here = panels.start(panel1) - row0, step = sights[0].w.source_step;
-  const int64_t width = count > 1 ? 4 * kCols : rows_here <= 128 ? 2 * kCols : kPanelsAtOnce * kCols;
+  const int64_t width = count > 1 ? 8 * kCols : rows_here <= 128 ? 2 * kCols : kPanelsAtOnce * kCols;
   float* const sums = (float*)scratch(2, sizeof(float) * rows_here * width);
   Piece pieces[kPanelsAtOnce][kCols];
   int found[kPanelsAtOnce];
@@ -384,9 +455,16 @@ static void gathered_part(const Gathered& g, const Sight* sights, int64_t count,
             pack_panel(g, t, k0, kc, pieces[j / kCols], found[j / kCols], step, vectors(j) * kLanes, b + j * kc);
         for (int64_t i = panel0; i < panel1; ++i) {
           const int64_t row = panels.start(i), rows = panels.start(i + 1) - row;
+          const float* a = packed + row * g.depth();
+          if (brief) {  // what is scattered over all of A is read once
+            float* const own = (float*)scratch(5, sizeof(float) * kc * rows);
+            for (int64_t k = 0; k < kc; ++k)
+              for (int64_t r = 0; r < rows; ++r) own[k * rows + r] = a[t.at[k0 + k] * rows + r];
+            a = own;
+          }
           for (int64_t j = 0; j < nc; j += kCols)
-            gathered_tile(t, b0, b1, chosen, brief, packed + row * g.depth(), rows, b + j * kc, vectors(j),
-                          sums + (row - row0) * width + j, width, b0 > 0 || g.carry);
+            gathered_tile(t, b0, b1, chosen, brief, a, rows, b + j * kc, vectors(j), sums + (row - row0) * width + j, width,
+                          b0 > 0 || g.carry);
         }
       }
       for (int64_t j = 0; j < nc; j += kCols)
@@ -431,6 +509,7 @@ static std::vector<std::vector<AxisClass>> read_alike(const std::vector<AxisClas
 struct Part {
   size_t first, last;  // sights
   int64_t group, panel0, panel1, n0, n1;
+  bool direct;
 };
 
 // Panels [p0, p1) of the rows of all groups.
@@ -453,19 +532,22 @@ static void gathered_panels(const Gathered& g, const std::vector<Sight>& sights,
     const int64_t group = p / panels.count, i0 = p % panels.count, i1 = min64(panels.count, i0 + p1 - p);
     for (size_t a = 0; a + 1 < alike.size(); ++a) {
       const int64_t n = sights[alike[a]].columns(g), wide = ceil_div(n, kCols);
+      const Sight& s = sights[alike[a]];
+      const bool direct = g.rows <= kDirectRows && alike[a + 1] - alike[a] == 1 && s.w.source_step == 1 && s.w.count >= kLanes;
       // Several parts for each thread, of whole panels.
       const int64_t across = workers == 1 ? 1 : min64(wide, max64(1, 4 * workers * n / columns));
       const int64_t down = workers == 1 ? 1 : min64(i1 - i0, max64(1, 2 * workers / (across * g.groups)));
       for (int64_t x = 0; x < across; ++x)
         for (int64_t y = 0; y < down; ++y)
           parts.push_back({alike[a], alike[a + 1], group, i0 + (i1 - i0) * y / down, i0 + (i1 - i0) * (y + 1) / down,
-                           wide * x / across * kCols, min64(wide * (x + 1) / across * kCols, n)});
+                           wide * x / across * kCols, min64(wide * (x + 1) / across * kCols, n), direct});
     }
     p += i1 - i0;
   }
   parallel_dynamic((int64_t)parts.size(), (int)workers, [&](int64_t i) {
     const Part& p = parts[i];
     const float* own = packed + (p.group * g.rows - base) * depth;
+    if (p.direct) return direct_part(g.of_group(p.group), sights[p.first], own, p.n0, p.n1);
     gathered_part(g.of_group(p.group), sights.data() + p.first, p.last - p.first, panels, own, p.panel0, p.panel1, p.n0, p.n1);
   });
 }
