@@ -15,8 +15,24 @@ struct PlaneTap {
 
 // The columns first, first + step .. of the output, and their taps in ascending order.
 struct PlaneColumns {
-  int64_t first, step, count, lo, hi;  // lo <= j < hi: all taps are seen
+  int64_t first, step, count;
+  int64_t full0, full1;  // the vectors of which every lane sees all taps
   std::vector<PlaneTap> taps;
+  std::vector<M> masks;  // of the other vectors, for each tap: the lanes that see it
+
+  RO_MEMBER const M* mask(int64_t vector) const {
+    return masks.data() + (vector < full0 ? vector : vector - full1 + full0) * (int64_t)taps.size();
+  }
+  void find_masks(int64_t lo, int64_t hi) {  // lo <= j < hi: all taps are seen
+    const int64_t vectors = ceil_div(count, kLanes);
+    full0 = min64(vectors, ceil_div(lo, kLanes));
+    full1 = max64(full0, hi >= count ? vectors : hi > 0 ? hi / kLanes : 0);
+    for (int64_t v = 0; v < vectors; v = v + 1 == full0 ? full1 : v + 1)
+      for (const PlaneTap& t : taps) {
+        const int64_t from = max64(-1, min64(kLanes, t.lo - v * kLanes) - 1), to = max64(0, min64(kLanes, t.hi - v * kLanes));
+        masks.push_back(and_(gt(lane_index(), I::set((int32_t)from)), lt(lane_index(), I::set((int32_t)to))));
+      }
+  }
 };
 
 // How planes are read: rows copied with every `phases`-th column together, each phase between margins.
@@ -30,8 +46,8 @@ struct PlaneShape {
     const int64_t steps = gradient ? w.stride : 1;
     int64_t low = 0, high = 0, longest = 0;
     for (int64_t first = 0; first < steps && first < out; ++first) {
-      PlaneColumns c{first, steps, ceil_div(out - first, steps), 0, 0, {}};
-      c.hi = c.count;
+      PlaneColumns c{first, steps, ceil_div(out - first, steps), 0, 0, {}, {}};
+      int64_t lo = 0, hi = c.count;
       longest = max64(longest, ceil_div(c.count, kLanes) * kLanes);
       for (int64_t t = 0; t < w.taps; ++t) {
         const int64_t at = gradient ? first + w.pad - t * w.dilation : t * w.dilation - w.pad;
@@ -40,10 +56,11 @@ struct PlaneShape {
         const int64_t length = gradient ? in : ceil_div(max64(0, in - rest), w.stride);
         const PlaneTap tap{t, gradient ? 0 : rest, shift, max64(0, -shift), min64(c.count, length - shift)};
         if (tap.lo >= tap.hi) continue;
-        c.lo = max64(c.lo, tap.lo), c.hi = min64(c.hi, tap.hi);
+        lo = max64(lo, tap.lo), hi = min64(hi, tap.hi);
         low = min64(low, shift), high = max64(high, shift);
         c.taps.push_back(tap);
       }
+      c.find_masks(lo, hi);
       columns.push_back(std::move(c));
     }
     left = -low;
@@ -71,7 +88,7 @@ RO_INLINE void copy_phases(const float* from, int64_t n, int64_t phases, int64_t
 struct PlaneTerm {
   const float* from;  // of column 0
   float weight;
-  int64_t lo, hi;
+  int64_t tap;  // its number along the row
 };
 
 template <int NV>
@@ -85,14 +102,10 @@ RO_INLINE void plane_vectors(const PlaneTerm* terms, int64_t count, int64_t j, F
     for (int v = 0; v < NV; ++v) acc[v] = fma(F::load(from + v * kLanes), w, acc[v]);
   }
 }
-RO_INLINE F plane_edge(const PlaneTerm* terms, int64_t count, int64_t j) {
+RO_INLINE F plane_edge(const PlaneTerm* terms, int64_t count, int64_t j, const M* masks) {
   F acc = F::set(0.0f);
-  const I lane = lane_index();
-  for (int64_t t = 0; t < count; ++t) {
-    const int32_t lo = (int32_t)max64(-1, min64(kLanes, terms[t].lo - j)), hi = (int32_t)max64(0, min64(kLanes, terms[t].hi - j));
-    const M seen = and_(gt(lane, I::set(lo - 1)), lt(lane, I::set(hi)));
-    acc = select(seen, fma(F::load(terms[t].from + j), F::set(terms[t].weight), acc), acc);
-  }
+  for (int64_t t = 0; t < count; ++t)
+    acc = select(masks[terms[t].tap], fma(F::load(terms[t].from + j), F::set(terms[t].weight), acc), acc);
   return acc;
 }
 
@@ -118,26 +131,29 @@ static void convolve_plane(const Window& h, bool gradient, const PlaneShape& sha
       for (int64_t t = 0; t < h.taps; ++t) {
         const int64_t row = gradient ? h.reader(i, t) : h.source(i, t);
         if (gradient ? row < 0 : !h.inside(row)) continue;
-        for (const PlaneTap& tap : c.taps)
+        for (size_t n = 0; n < c.taps.size(); ++n) {
+          const PlaneTap& tap = c.taps[n];
           terms[count++] = {plane + (row * shape.phases + tap.phase) * shape.pitch + shape.left + tap.shift, weight[t * taps_w + tap.tap],
-                            tap.lo, tap.hi};
+                            (int64_t)n};
+        }
       }
       float* const to = out + i * out_width + c.first;
-      for (int64_t j = 0; j < c.count;) {
-        const int64_t left = c.count - j;
-        if (j < c.lo || min64(j + kLanes, c.count) > c.hi) {
-          store_columns(plane_edge(terms, count, j), to + j * c.step, c.step, left);
-          j += kLanes;
-        } else if (j + 4 * kLanes <= c.hi) {
+      for (int64_t v = 0; v * kLanes < c.count;) {
+        const int64_t j = v * kLanes;
+        if (v < c.full0 || v >= c.full1) {
+          store_columns(plane_edge(terms, count, j, c.mask(v)), to + j * c.step, c.step, c.count - j);
+          v += 1;
+        } else if (v + 4 <= c.full1) {
           F acc[4];
           plane_vectors<4>(terms, count, j, acc);
-          for (int v = 0; v < 4; ++v) store_columns(acc[v], to + (j + v * kLanes) * c.step, c.step, kLanes);
-          j += 4 * kLanes;
+          for (int i4 = 0; i4 < 4; ++i4)
+            store_columns(acc[i4], to + (j + i4 * kLanes) * c.step, c.step, c.count - j - i4 * kLanes);
+          v += 4;
         } else {
           F acc[1];
           plane_vectors<1>(terms, count, j, acc);
-          store_columns(acc[0], to + j * c.step, c.step, left);
-          j += kLanes;
+          store_columns(acc[0], to + j * c.step, c.step, c.count - j);
+          v += 1;
         }
       }
     }
