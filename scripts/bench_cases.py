@@ -58,6 +58,7 @@ def cases() -> list[Case]:
     """All rows, in the table's order."""
     return [
         *_products(),
+        *_convolutions(),
         *_rows(),
         *_elementwise(),
         *_attention(),
@@ -122,6 +123,43 @@ def _products() -> Iterator[Case]:
         for layout in ("NN", "NT"):
             quick = (k, n) == (4096, 4096)
             yield Case("gemv", f"1x{k}x{n} {layout}", "gemm", lambda a=(0, 1, k, n, layout): _product(*a), quick)
+
+
+# ---- convolutions ----------------------------------------------------------------------------------------------------
+
+
+def _convolution(part: str, x: tuple[int, ...], w: tuple[int, ...], stride: int, pad: int, groups: int) -> Data:
+    """part: forward, dx or dw."""
+    image, weight = torch.randn(x), torch.randn(w)
+    geometry = ([stride] * 2, [pad] * 2, [1, 1], False, [0, 0], groups)
+    if part == "forward":
+        forward = lambda x, w: aten.convolution(x, w, None, *geometry)  # noqa: E731
+        return _simple({"x": image, "w": weight}, forward, forward, out=False, tolerance=1e-4)
+    mask = [part == "dx", part == "dw", False]
+
+    def backward(dy: Tensor, x: Tensor, w: Tensor) -> Tensor:
+        gradient: Tensor = aten.convolution_backward(dy, x, w, None, *geometry, mask)[mask.index(True)]
+        return gradient
+
+    dy = torch.randn(aten.convolution(image, weight, None, *geometry).shape)
+    return _simple({"dy": dy, "x": image, "w": weight}, backward, backward, out=False, tolerance=1e-4)
+
+
+def _convolutions() -> Iterator[Case]:
+    for name, x, w, stride, pad, groups in (
+        ("3x3", (8, 64, 56, 56), (64, 64, 3, 3), 1, 1, 1),
+        ("3x3 stride 2", (8, 64, 56, 56), (128, 64, 3, 3), 2, 1, 1),
+        ("3x3", (8, 512, 7, 7), (512, 512, 3, 3), 1, 1, 1),
+        ("1x1", (8, 256, 28, 28), (256, 256, 1, 1), 1, 0, 1),
+        ("7x7 stride 2", (8, 3, 224, 224), (64, 3, 7, 7), 2, 3, 1),
+        ("depthwise 3x3", (8, 64, 56, 56), (64, 1, 3, 3), 1, 1, 64),
+        ("patches 16x16", (8, 3, 224, 224), (768, 3, 16, 16), 16, 0, 1),
+    ):
+        shape = f"{name} {list(x)} to {w[0]}".replace(", ", ",")
+        for part in ("forward", "dx", "dw"):
+            make = lambda a=(part, x, w, stride, pad, groups): _convolution(*a)  # noqa: E731
+            quick = name == "3x3" and x[1] == 64
+            yield Case(f"conv2d {part}".removesuffix(" forward"), shape, "compute", make, quick)
 
 
 # ---- rows: softmax and norms -----------------------------------------------------------------------------------------

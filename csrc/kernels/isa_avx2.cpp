@@ -7,6 +7,7 @@
 #include "simd.h"
 #include "matmul.h"
 #include "conv.h"
+#include "conv_weight.h"
 #include "reduce.h"
 #include "attention.h"
 #include "rows.h"

@@ -9,7 +9,7 @@
 //   F <-> I  bits_of, float_of (same bits), to_float (RNE), to_int (truncates; valid for |x| < 2^31)
 //   M  and_ or_ not_ any all none
 //   widen16(p) -> I, zero-extended; narrow16(I, p), the low halves; from_f16(p) -> F; to_f16(F, p), rounded, no NaN
-//   transpose(F[kLanes]) load_transposed tree(F) -> float    not in the scalar unit
+//   transpose(F[kLanes]) load_transposed tree(F) -> float even(a, b) -> lanes 0, 2, 4 .. of a, then of b    not in the scalar unit
 //   F::set F::bits F::load F::load(p, n) x.store(p) x.store(p, n)    n lanes from lane 0 (0 <= n <= kLanes), other lanes load +0
 #pragma once
 #include <cstdint>
@@ -133,6 +133,11 @@ RO_OP void transpose(F (&r)[16]) {
     r[4 + j].v = _mm512_shuffle_f32x4(c, d, 0x88);
     r[12 + j].v = _mm512_shuffle_f32x4(c, d, 0xDD);
   }
+}
+
+RO_OP F even(F a, F b) {
+  const __m512i lanes = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+  return {_mm512_permutex2var_ps(a.v, lanes, b.v)};
 }
 
 // The fold h = 8, 4, 2, 1: lane_j = add(lane_j, lane_(j+h)); lane 0.
@@ -285,6 +290,11 @@ RO_OP void load_transposed(F (&t)[4], const char* p, int64_t row) {
   t[3].v = _mm256_shuffle_ps(b, d, 0xEE);
 }
 
+RO_OP F even(F a, F b) {
+  const __m256 mixed = _mm256_shuffle_ps(a.v, b.v, 0x88);
+  return {_mm256_castpd_ps(_mm256_permute4x64_pd(_mm256_castps_pd(mixed), 0xD8))};
+}
+
 // The fold h = 4, 2, 1: lane_j = add(lane_j, lane_(j+h)); lane 0.
 RO_OP float tree(F a) {
   const __m128 c = _mm_add_ps(_mm256_castps256_ps128(a.v), _mm256_extractf128_ps(a.v, 1));
@@ -394,6 +404,8 @@ RO_OP void transpose(F (&r)[4]) {
   r[2].v = vcombine_f32(vget_high_f32(a.val[0]), vget_high_f32(b.val[0]));
   r[3].v = vcombine_f32(vget_high_f32(a.val[1]), vget_high_f32(b.val[1]));
 }
+
+RO_OP F even(F a, F b) { return {vuzp1q_f32(a.v, b.v)}; }
 
 // The fold h = 2, 1: lane_j = add(lane_j, lane_(j+h)); lane 0.
 RO_OP float tree(F a) {
