@@ -54,6 +54,7 @@ vectors: setup-dev setup-node
 	$(BIN)/python scripts/build_vectors.py
 	$(BIN)/python scripts/build_program_vectors.py
 	$(BIN)/python scripts/build_repvm_vectors.py
+	$(BIN)/python scripts/build_trial_vectors.py
 	$(BIN)/python tests/repops/golden.py
 	$(BIN)/python scripts/build_function_listings.py
 	$(BIN)/python scripts/check_float32.py --write

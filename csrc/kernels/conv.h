@@ -506,7 +506,7 @@ static std::vector<std::vector<AxisClass>> read_alike(const std::vector<AxisClas
   return out;
 }
 
-struct Part {
+struct LineRange {
   size_t first, last;  // sights
   int64_t group, panel0, panel1, n0, n1;
   bool direct;
@@ -527,7 +527,7 @@ static void gathered_panels(const Gathered& g, const std::vector<Sight>& sights,
       pack_weights(g.of_group(p / panels.count), row, height, packed + (row_of(p) - base) * depth);
     }
   });
-  std::vector<Part> parts;
+  std::vector<LineRange> parts;
   for (int64_t p = p0; p < p1;) {
     const int64_t group = p / panels.count, i0 = p % panels.count, i1 = min64(panels.count, i0 + p1 - p);
     for (size_t a = 0; a + 1 < alike.size(); ++a) {
@@ -545,7 +545,7 @@ static void gathered_panels(const Gathered& g, const std::vector<Sight>& sights,
     p += i1 - i0;
   }
   parallel_dynamic((int64_t)parts.size(), (int)workers, [&](int64_t i) {
-    const Part& p = parts[i];
+    const LineRange& p = parts[i];
     const float* own = packed + (p.group * g.rows - base) * depth;
     if (p.direct) return direct_part(g.of_group(p.group), sights[p.first], own, p.n0, p.n1);
     gathered_part(g.of_group(p.group), sights.data() + p.first, p.last - p.first, panels, own, p.panel0, p.panel1, p.n0, p.n1);
