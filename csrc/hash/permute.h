@@ -31,9 +31,9 @@ constexpr uint64_t kPadFirst = 0x01;             // the padding of Ethereum's ke
 constexpr uint64_t kPadLast = uint64_t{1} << 63;  // the last bit of the rate
 
 // One round from `a` to `e`. Word (x, y) is at x + 5 * y. Each output row takes one word of every input row, rotated
-// (rho, pi), so only the five column parities and one row are alive beside the state.
-template <class V>
-RO_INLINE void round(const V* a, V* e, uint64_t constant) {
+// (rho, pi), so only the five column parities and one row are alive beside the state. Words: V*, or what is indexed like it.
+template <class V, class Words>
+RO_INLINE void round(Words a, Words e, uint64_t constant) {
   const V c0 = V::xor3(V::xor3(a[0], a[5], a[10]), a[15], a[20]);
   const V c1 = V::xor3(V::xor3(a[1], a[6], a[11]), a[16], a[21]);
   const V c2 = V::xor3(V::xor3(a[2], a[7], a[12]), a[17], a[22]);
@@ -111,8 +111,8 @@ __attribute__((noinline)) void permute(V* state) {
   V a[25], e[25];
   for (int i = 0; i < 25; ++i) a[i] = state[i];
   for (int r = 0; r < 24; r += 2) {
-    round(a, e, kRoundConstants[r]);
-    round(e, a, kRoundConstants[r + 1]);
+    round<V>(a, e, kRoundConstants[r]);
+    round<V>(e, a, kRoundConstants[r + 1]);
   }
   for (int i = 0; i < 25; ++i) state[i] = a[i];
 }

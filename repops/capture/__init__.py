@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from typing import Literal
 
 from torch import Tensor
 
@@ -18,17 +19,21 @@ from repops.graph.ir import BatchTensor, Program, Shape
 __all__ = ["capture"]
 
 
-def capture(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor], check: bool = True) -> Program:
+def capture(
+    step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor], check: bool | Literal["light"] = True
+) -> Program:
     """The program of a step: traced once with fake tensors, functionalised, lowered, and checked against the step.
 
     step: a pure function of (state, batch), dicts of tensors by name, that returns the new state: the same slots with
     the same dtypes and shapes. state, batch: example tensors; their shapes become the program's, slots keep their
     order. What changes from step to step (learning rate, bias corrections) comes in the batch. check: run the
-    self-check of `repops.capture.verify`.
+    self-check of `repops.capture.verify`; "light": without its float64 half, for models of gigabytes.
 
     Raises UnsupportedOperators with the full list of what has no RepOps operator; CaptureError if the step does not
     return its slots, uses tensors from outside its arguments, or the self-check fails (naming slot and error).
     """
+    if check not in (True, False, "light"):
+        raise CaptureError(f"check is {check!r}", "capture", 'It is True, False or "light"')
     given = {"state": dict(state), "batch": dict(batch)}
     for what, tensors in given.items():
         for name, tensor in tensors.items():
@@ -52,7 +57,7 @@ def capture(step: Step, state: Mapping[str, Tensor], batch: Mapping[str, Tensor]
         [BatchTensor(name, *_type(tensor)) for name, tensor in batches.items()],
     )
     if check:
-        self_check(program, step, states, batches)
+        self_check(program, step, states, batches, light=check == "light")
     return program
 
 

@@ -402,6 +402,25 @@ def test_a_wrong_kernel_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
         verify.self_check(program, step, state, batch)
 
 
+def test_the_light_check_takes_no_float64_and_sees_what_is_wrong_by_more_than_1e_4(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program, step, state, batch = captured("transformer-adamw")
+    monkeypatch.setattr(verify, "run_twins", lambda *_: pytest.fail("a twin ran"))
+    assert capture(step, state, batch, check="light").root == program.root
+    rule = lower._Lowering.layer_norm_backward
+
+    def scaled(self: Any, *args: Any) -> Any:
+        dx, dw, db = rule(self, *args)
+        return dx, dw, self.b.pointwise("mul", db, self.b.scalar(1.01, DType.F32))
+
+    monkeypatch.setitem(lower._RULES, "aten.native_layer_norm_backward.default", scaled)
+    with pytest.raises(CaptureError, match=r"slot norm.*RepOps kernels"):
+        capture(step, state, batch, check="light")
+    with pytest.raises(CaptureError, match="check is 'quick'"):
+        capture(step, state, batch, check="quick")  # type: ignore[arg-type]
+
+
 def test_a_wrong_integer_slot_is_caught() -> None:
     state = {"n": torch.tensor([1, 2])}
     program = capture(lambda s, b: {"n": s["n"] + 1}, state, {})
