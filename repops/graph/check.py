@@ -10,6 +10,7 @@ from repops.graph import ir
 from repops.graph.ir import BatchTensor, Node, Program, Ref, RefKind, Shape, Slot, element_count
 from repops.ops.rules import RuleViolation
 from repops.ops.table import OPERATORS
+from repops.vm.programs import image
 
 _TENSOR_DTYPES = frozenset(dtype for dtype in DType if dtype is not DType.ROOT)
 
@@ -86,6 +87,13 @@ def check_node(program: Program, index: int, node: Node) -> None:
         operator.rule(node)
     except RuleViolation as violation:
         raise ProgramError(violation.what, where, violation.cure) from None
+    bound = image(node.op).bound(node)
+    if bound > ir.MAX_INSTRUCTIONS:
+        raise ProgramError(
+            f"an element of its output takes up to {bound} RepVM instructions",
+            where,
+            f"At most {ir.MAX_INSTRUCTIONS} are allowed: do it in pieces along the axis that an element goes through",
+        )
 
 
 def _check_counts(program: Program) -> None:

@@ -36,6 +36,7 @@ MAX_INPUTS = 64
 MAX_PARAMS = 64
 MAX_LITERALS = 16
 MAX_NAME_BYTES = 256
+MAX_INSTRUCTIONS = 2**20  # of RepVM, for one element
 
 Shape = tuple[int, ...]
 
