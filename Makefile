@@ -50,12 +50,13 @@ format: setup-dev setup-node
 contracts: setup-node
 	$(PYTHON) scripts/build_contracts.py
 
-vectors: setup-dev
+vectors: setup-dev setup-node
 	$(BIN)/python scripts/build_vectors.py
 	$(BIN)/python scripts/build_program_vectors.py
 	$(BIN)/python scripts/build_repvm_vectors.py
 	$(BIN)/python tests/repops/golden.py
 	$(BIN)/python scripts/build_function_listings.py
+	$(BIN)/python scripts/check_float32.py --write
 
 clean:
 	rm -rf $(VENV) node_modules build out cache

@@ -67,7 +67,7 @@ def build(folder: Path) -> Path:
     """The checker. Raises Refused or CalledProcessError."""
     (folder / "float32_port.h").write_text(translate(LIBRARY), encoding="utf-8")
     program = folder / "check_float32"
-    command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O2", "-ffp-contract=off", f"-I{folder}", f"-I{ROOT}/csrc"]
+    command = [os.environ.get("CXX", "c++"), "-std=c++17", "-O3", "-ffp-contract=off", f"-I{folder}", f"-I{ROOT}/csrc"]
     if platform.machine() == "x86_64":
         features = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
         command += [f"-m{name}" for name in ("fma", "f16c") if name in features]

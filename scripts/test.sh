@@ -4,4 +4,5 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/lint.sh
 FORGE_SNAPSHOT_CHECK=true npx --no-install forge test  # gas too: tests/contracts/snapshots
+.venv/bin/python scripts/check_float32.py
 .venv/bin/python -m pytest -n auto "$@"

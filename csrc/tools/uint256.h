@@ -17,6 +17,7 @@ struct Word {
   constexpr Word(Half high, Half low, int) : lo(low), hi(high) {}
   explicit operator bool() const = delete;
   constexpr bool negative() const { return (hi >> 127) != 0; }
+  constexpr bool small() const { return hi == 0 && lo >> 64 == 0; }
   constexpr uint64_t low() const { return (uint64_t)lo; }
 };
 
@@ -40,6 +41,7 @@ inline Word operator+(Word a, Word b) {
 inline Word operator-(Word a) { return ~a + Word(1); }
 inline Word operator-(Word a, Word b) { return words(a.hi - b.hi - (a.lo < b.lo), a.lo - b.lo); }
 inline Word operator*(Word a, Word b) {
+  if (a.small() && b.small()) return words(0, (Half)a.low() * b.low());
   const Half a0 = (uint64_t)a.lo, a1 = a.lo >> 64, b0 = (uint64_t)b.lo, b1 = b.lo >> 64;
   const Half low = a0 * b0, left = a1 * b0, right = a0 * b1;
   const Half middle = (low >> 64) + (uint64_t)left + (uint64_t)right;
@@ -68,7 +70,7 @@ inline Quotient divide(Word a, Word b) {
     std::fputs("division by zero\n", stderr);
     std::abort();
   }
-  if (a.hi == 0 && b.hi == 0 && (a.lo | b.lo) >> 64 == 0) return {a.low() / b.low(), a.low() % b.low()};
+  if (a.small() && b.small()) return {a.low() / b.low(), a.low() % b.low()};
   if (a.hi == 0 && b.hi == 0) return {words(0, a.lo / b.lo), words(0, a.lo % b.lo)};
   Quotient q;
   for (unsigned k = 256; k-- > 0;) {
