@@ -506,7 +506,7 @@ static std::vector<std::vector<AxisClass>> read_alike(const std::vector<AxisClas
   return out;
 }
 
-struct LineRange {
+struct GatheredPart {
   size_t first, last;  // sights
   int64_t group, panel0, panel1, n0, n1;
   bool direct;
@@ -527,25 +527,25 @@ static void gathered_panels(const Gathered& g, const std::vector<Sight>& sights,
       pack_weights(g.of_group(p / panels.count), row, height, packed + (row_of(p) - base) * depth);
     }
   });
-  std::vector<LineRange> parts;
+  std::vector<GatheredPart> parts;
   for (int64_t p = p0; p < p1;) {
     const int64_t group = p / panels.count, i0 = p % panels.count, i1 = min64(panels.count, i0 + p1 - p);
     for (size_t a = 0; a + 1 < alike.size(); ++a) {
-      const int64_t n = sights[alike[a]].columns(g), wide = ceil_div(n, kCols);
       const Sight& s = sights[alike[a]];
       const bool direct = g.rows <= kDirectRows && alike[a + 1] - alike[a] == 1 && s.w.source_step == 1 && s.w.count >= kLanes;
-      // Several parts for each thread, of whole panels.
+      // Several parts for each thread, of whole panels or whole lines.
+      const int64_t n = s.columns(g), unit = direct ? s.w.count : kCols, wide = ceil_div(n, unit);
       const int64_t across = workers == 1 ? 1 : min64(wide, max64(1, 4 * workers * n / columns));
       const int64_t down = workers == 1 ? 1 : min64(i1 - i0, max64(1, 2 * workers / (across * g.groups)));
       for (int64_t x = 0; x < across; ++x)
         for (int64_t y = 0; y < down; ++y)
           parts.push_back({alike[a], alike[a + 1], group, i0 + (i1 - i0) * y / down, i0 + (i1 - i0) * (y + 1) / down,
-                           wide * x / across * kCols, min64(wide * (x + 1) / across * kCols, n), direct});
+                           wide * x / across * unit, min64(wide * (x + 1) / across * unit, n), direct});
     }
     p += i1 - i0;
   }
   parallel_dynamic((int64_t)parts.size(), (int)workers, [&](int64_t i) {
-    const LineRange& p = parts[i];
+    const GatheredPart& p = parts[i];
     const float* own = packed + (p.group * g.rows - base) * depth;
     if (p.direct) return direct_part(g.of_group(p.group), sights[p.first], own, p.n0, p.n1);
     gathered_part(g.of_group(p.group), sights.data() + p.first, p.last - p.first, panels, own, p.panel0, p.panel1, p.n0, p.n1);

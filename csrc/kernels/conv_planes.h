@@ -159,8 +159,9 @@ static void convolve_plane(const Window& h, bool gradient, const PlaneShape& sha
     }
 }
 
-// Whether planes serve: one input plane for each output, all taps in one block.
+// Whether planes serve: one input plane for each output, all taps in one block, few phases.
 RO_INLINE bool by_planes(const Call& call, const Convolution& v, bool gradient) {
+  if (v.w.stride > 4) return false;
   return (gradient ? v.filters : v.channels) == 1 && call.inputs == 2 && v.taps() <= kDotBlock && v.start == 0 && v.stop == v.taps();
 }
 
