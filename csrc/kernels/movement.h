@@ -25,6 +25,17 @@ static inline void with_item(int size, const Body& body) {
   }
 }
 
+// memcpy of a run: plain vector copies are faster than what the library does for runs from a cache line to pages, which fit the caches.
+RO_OP void copy_run(char* to, const char* from, int64_t bytes) {
+  constexpr int64_t kVector = 4 * kLanes;
+  if (bytes < kVector || bytes > (1 << 20)) {
+    std::memcpy(to, from, bytes);
+    return;
+  }
+  for (int64_t i = 0; i + kVector <= bytes; i += kVector) I::load(from + i).store(to + i);
+  I::load(from + bytes - kVector).store(to + bytes - kVector);  // over what is there already
+}
+
 // A grid of runs of `items` items: run (o, r) goes from `from` to `to`, each with a stride along o and r, all in items.
 struct Grid {
   int64_t outer, rows, items;
@@ -50,8 +61,8 @@ static inline void copy_grid(const Grid& g, const char* from, char* to, int thre
     int64_t item = begin % g.items, r = begin / g.items % g.rows, o = begin / g.items / g.rows;
     for (int64_t i = begin; i < end;) {
       const int64_t n = g.items - item < end - i ? g.items - item : end - i;
-      std::memcpy(to + (o * g.to_outer + r * g.to_row + item) * sizeof(T),
-                  from + (o * g.from_outer + r * g.from_row + item) * sizeof(T), n * sizeof(T));
+      copy_run(to + (o * g.to_outer + r * g.to_row + item) * sizeof(T), from + (o * g.from_outer + r * g.from_row + item) * sizeof(T),
+               n * sizeof(T));
       i += n;
       item = 0;
       if (++r == g.rows) {
@@ -143,13 +154,20 @@ static inline void permute_items(const Call& call) {
   // Runs of the output that are runs of the input.
   if (p.stride[last] == 1) {
     parallel_for(n / row, kCopyGrain / row + 1, call.threads, [&](int64_t begin, int64_t end) {
+      int64_t at = 0, c[kMaxRank];
+      for (int64_t d = last - 1, rest = begin; d >= 0; --d) {
+        c[d] = rest % p.shape[d];
+        rest /= p.shape[d];
+        at += c[d] * p.stride[d];
+      }
       for (int64_t r = begin; r < end; ++r) {
-        int64_t at = 0, rest = r;
+        copy_run(out + r * row * sizeof(T), in + at * sizeof(T), row * sizeof(T));
         for (int d = last - 1; d >= 0; --d) {
-          at += rest % p.shape[d] * p.stride[d];
-          rest /= p.shape[d];
+          at += p.stride[d];
+          if (++c[d] < p.shape[d]) break;
+          c[d] = 0;
+          at -= p.shape[d] * p.stride[d];
         }
-        std::memcpy(out + r * row * sizeof(T), in + at * sizeof(T), row * sizeof(T));
       }
     });
     return;
@@ -216,6 +234,20 @@ RO_KERNEL_ANY(cat) {
   const int axis = (int)call.params[0];
   const Around out(call.out, axis);
   const int size = item_size(call.out.dtype);
+  const int64_t row = out.length * out.inner * size;
+  if (row == 0) return;
+  if (out.outer > call.threads && row >= 256) {  // in the output's order; not where the runs are a few bytes
+    parallel_for(out.outer, kCopyGrain * 4 / row + 1, call.threads, [&](int64_t begin, int64_t end) {
+      char* to = (char*)call.out.data + begin * row;
+      for (int64_t o = begin; o < end; ++o)
+        for (int k = 0; k < call.inputs; ++k) {
+          const int64_t bytes = call.in[k].shape[axis] * out.inner * size;
+          if (bytes > 0) copy_run(to, (const char*)call.in[k].data + o * bytes, bytes);
+          to += bytes;
+        }
+    });
+    return;
+  }
   char* to = (char*)call.out.data;
   for (int k = 0; k < call.inputs; ++k) {
     const int64_t items = call.in[k].shape[axis] * out.inner;
@@ -319,8 +351,11 @@ RO_KERNEL_ANY(embedding) {
   parallel_for(element_count(index), 4 * kCopyGrain / bytes + 1, call.threads, [&](int64_t begin, int64_t end) {
     for (int64_t t = begin; t < end; ++t) {
       const int64_t row = load_integer(index.data, index.dtype, t);
+      const int64_t next = t + 1 < end ? load_integer(index.data, index.dtype, t + 1) : -1;
+      if (next >= 0 && next < range)
+        for (int64_t i = 0; i < bytes && i < 512; i += 64) __builtin_prefetch((const char*)weight.data + next * bytes + i);
       char* to = (char*)call.out.data + t * bytes;
-      if (row >= 0 && row < range) std::memcpy(to, (const char*)weight.data + row * bytes, bytes);
+      if (row >= 0 && row < range) copy_run(to, (const char*)weight.data + row * bytes, bytes);
       else std::memset(to, 0, bytes);
     }
   });

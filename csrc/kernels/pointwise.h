@@ -100,8 +100,18 @@ struct RowWalk {
   }
 };
 
+// 64 bytes of one value.
 static inline void fill_block(char* to, const char* value, int64_t size) {
-  for (int64_t i = 0; i < 64; i += size) std::memcpy(to + i, value, size);
+  if (size == 4) {
+    const I x = I::set(load_i32(value, 0));
+    for (int i = 0; i < 64; i += 4 * kLanes) x.store(to + i);
+    return;
+  }
+  uint64_t x = 0;
+  std::memcpy(&x, value, size);
+  if (size == 1) x *= 0x0101010101010101u;
+  if (size == 2) x *= 0x0001000100010001u;
+  for (int i = 0; i < 64; i += 8) std::memcpy(to + i, &x, 8);
 }
 
 constexpr int64_t kShortRow = 64;  // rows shorter than this are staged,
@@ -158,12 +168,18 @@ static inline void run_range(const LoopNest& nest, int64_t begin, int64_t end, c
   int64_t step[kMaxInputs];
   if (nest.rank > 1 && row < kShortRow) {
     alignas(64) Staged staged[kMaxInputs];
-    for (int64_t i = begin; i < end; i += kStaged) {
-      const int64_t n = end - i < kStaged ? end - i : kStaged;
+    const int64_t block = kStaged / row * row;  // whole rows: an input that is the same in every row is written out once
+    bool same[kMaxInputs];
+    for (int k = 0; k < nest.inputs; ++k) {
+      same[k] = true;
+      for (int d = 0; d < last; ++d) same[k] = same[k] && nest.stride[k][d] == 0;
+    }
+    for (int64_t i = begin; i < end; i += block) {
+      const int64_t n = end - i < block ? end - i : block;
       for (int k = 0; k < nest.inputs; ++k) {
         step[k] = nest.size[k];
         p[k] = nest.full[k] ? nest.data[k] + i * nest.size[k] : staged[k];
-        if (nest.full[k]) continue;
+        if (nest.full[k] || (same[k] && i > begin)) continue;
         switch (nest.size[k]) {
           case 1: stage<uint8_t>(nest, k, i, n, staged[k]); break;
           case 2: stage<uint16_t>(nest, k, i, n, staged[k]); break;
