@@ -10,7 +10,6 @@ namespace ro::hash {
 namespace {
 
 struct Vec4 {
-  static constexpr int kWidth = 4;
   __m256i v;
 
   static RO_INLINE Vec4 xor2(Vec4 a, Vec4 b) { return {_mm256_xor_si256(a.v, b.v)}; }

@@ -413,7 +413,7 @@ struct GemvGroup {
 template <int32_t dtype>
 static void gemv_pairs(const Product& p, const float* x, int64_t j, int64_t pairs) {
   const int64_t units = pairs * ceil_div(p.k, kDotBlock);
-  GemvGroup first{j}, second{j + kLanes};
+  GemvGroup first{j, 0, F()}, second{j + kLanes, 0, F()};
   for (int64_t t = 0; t <= units; ++t) {
     const int64_t n0 = t < units ? first.length(p) : 0, n1 = t > 0 ? second.length(p) : 0;
     F s0[1][1] = {{F::set(0.0f)}}, s1[1][1] = {{F::set(0.0f)}};
