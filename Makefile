@@ -53,6 +53,7 @@ contracts: setup-node
 vectors: setup-dev
 	$(BIN)/python scripts/build_vectors.py
 	$(BIN)/python scripts/build_program_vectors.py
+	$(BIN)/python scripts/build_repvm_vectors.py
 	$(BIN)/python tests/repops/golden.py
 	$(BIN)/python scripts/build_function_listings.py
 

@@ -41,6 +41,8 @@ class Buffer {
   Py_buffer view_{};
 };
 
+constexpr int64_t kMaxElements = (int64_t)1 << 40;
+
 inline ro::Tensor make_tensor(void* data, int dtype, const Shape& shape, const std::string& what) {
   if (shape.size() > (size_t)ro::kMaxRank)
     throw nb::value_error((what + " has rank " + std::to_string(shape.size()) + "; the limit is 8").c_str());
@@ -49,8 +51,9 @@ inline ro::Tensor make_tensor(void* data, int dtype, const Shape& shape, const s
   ro::Tensor t{data, dtype, (int32_t)shape.size(), {}};
   int64_t count = 1;
   for (size_t d = 0; d < shape.size(); ++d) {
-    if (shape[d] < 0 || shape[d] >= (int64_t)1 << 40 || (count *= shape[d]) > (int64_t)1 << 40)
+    if (shape[d] < 0 || shape[d] >= kMaxElements || (shape[d] > 0 && count > kMaxElements / shape[d]))
       throw nb::value_error((what + " has a shape outside the limits of 2^40 elements").c_str());
+    if (shape[d] > 0) count *= shape[d];  // zeros left out: no product of some dimensions overflows
     t.shape[d] = shape[d];
   }
   return t;

@@ -54,6 +54,17 @@ nb::bytes state(const Program& program, int64_t element, int64_t n) {
   return nb::bytes((const char*)out, sizeof out);
 }
 
+nb::bytes step(const Program& program, nb::bytes state, int64_t n) {
+  if (state.size() != ro::vm::kStateBytes) throw nb::value_error("a state has 512 bytes");
+  if (n < 0 || n >= program.machine().limit()) throw nb::index_error("a run has no such instruction");
+  ro::vm::State s = ro::vm::decode((const uint8_t*)state.c_str());
+  uint8_t out[ro::vm::kStateBytes];
+  ro::FpGuard guard;
+  program.machine().step(s, n);
+  ro::vm::encode(s, out);
+  return nb::bytes((const char*)out, sizeof out);
+}
+
 nb::ndarray<nb::numpy, uint8_t, nb::shape<-1, 32>, nb::c_contig> leaves(const Program& program, int64_t element, int threads) {
   const size_t count = (size_t)program.machine().limit();
   auto owned = std::make_unique<std::vector<uint8_t>>(count * ro::hash::kHashBytes);
@@ -80,5 +91,8 @@ void bind_vm(nb::module_& m) {
            "words"_a, "height"_a, "params"_a, "literals"_a, "inputs"_a, "out_dtype"_a, "out_shape"_a)
       .def("run", &run, "element"_a, "(output, instructions) of the run for an element, up to and with the instruction that halts.")
       .def("state", &state, "element"_a, "n"_a, "The 512 bytes of the state after n instructions. Raises IndexError beyond 2^height.")
+      .def("step", &step, "state"_a, "n"_a,
+           "The successor of a state of 512 bytes, as instruction number n of a run. Raises ValueError for another size, IndexError\n"
+           "unless 0 <= n < 2^height.")
       .def("leaves", &leaves, "element"_a, "threads"_a, "The leaves of the element's trace: a uint8 array (2^height, 32).");
 }

@@ -18,9 +18,9 @@ from repops.capture.lower import lower_nodes
 from repops.dtypes import DType
 from repops.errors import CaptureError
 from repops.execute import fused_kernels
-from repops.graph.ir import BatchTensor, Program, Ref, Shape
+from repops.graph.ir import BatchTensor, Program, Ref, Shape, element_count
 from repops.plan import Compiler
-from repops.tensors import Layout
+from repops.tensors import Layout, check_memory
 
 Array = np.ndarray[Any, Any]
 
@@ -40,7 +40,8 @@ class Output:
 class Call:
     """One graph for inputs of given layouts. isa: as in Executor. transient: do not keep much memory between calls.
 
-    Raises UnsupportedOperators, CaptureError, or ProgramError for results beyond the limits of programs.
+    Raises UnsupportedOperators, CaptureError, ProgramError for results beyond the limits of programs, TensorError for
+    those beyond the machine's memory.
     """
 
     def __init__(self, graph: GraphModule, inputs: Sequence[Layout], isa: str | None, *, transient: bool) -> None:
@@ -58,6 +59,8 @@ class Call:
             updates.append(stored)
         self.program: Program = builder.finish(updates)
         self._layout = Compiler(self.program, fused_kernels(isa))
+        results = sum(element_count(y.stored) * y.dtype.itemsize for y in self.outputs)
+        check_memory(results + self._layout.arena_bytes, "results and what lies between need", "graph")
         self._isa = isa
         self._constants = [c.data for c in self.program.constants]
         kept = not transient or self._layout.arena_bytes <= _KEPT_ARENA

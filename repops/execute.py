@@ -21,6 +21,7 @@ from repops.errors import ProgramError, TensorError
 from repops.graph.ir import BatchTensor, Input, Node, Program, Ref, RefKind, Shape, Slot, element_count
 from repops.ops.table import OPERATORS
 from repops.plan import Compiler, Operand, last_uses
+from repops.tensors import machine_memory
 
 Array = np.ndarray[Any, Any]
 Tensors = Mapping[str, Any]
@@ -67,7 +68,7 @@ class Executor:
         self.threads = max(1, threads)
         self.isa = checked_isa(isa)
         layout = Compiler(program, fused_kernels(self.isa) if fuse else ())
-        limit = memory_limit or _machine_memory()
+        limit = memory_limit or machine_memory()
         if layout.arena_bytes > limit:
             raise ProgramError(
                 f"its node outputs need {layout.arena_bytes} bytes at once, {limit} are allowed",
@@ -323,7 +324,3 @@ def _call(node: Node, inputs: Sequence[Array], out: Array, threads: int, isa: st
 
 def _shapes(operands: Sequence[Operand]) -> tuple[Shape, ...]:
     return tuple(tuple(shape) for _, _, _, shape in operands)
-
-
-def _machine_memory() -> int:
-    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))

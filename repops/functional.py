@@ -25,7 +25,18 @@ from repops.capture.trace import decompositions, trace_function
 from repops.dtypes import DType
 from repops.errors import ProgramError, RepopsError, TensorError
 from repops.ops.rules import RuleViolation
-from repops.tensors import Array, Layout, array_of, is_tensor, is_torch, laid_out, new_array, new_torch, torch_dtype
+from repops.tensors import (
+    Array,
+    Layout,
+    array_of,
+    check_memory,
+    is_tensor,
+    is_torch,
+    laid_out,
+    new_array,
+    new_torch,
+    torch_dtype,
+)
 
 _CACHED_CALLS = 512
 # Functions that fold their arguments: these are read in their logical order, so that the bits do not depend on how they
@@ -66,6 +77,9 @@ class Function:
         arrays = [array_of(x, self.__name__) for x in given]
         if self._check is not None:
             self._check_values(form, arrays)
+        if self.__name__ in _ORDERED:
+            copied = sum(x.nbytes for x in arrays if not x.flags.c_contiguous)
+            check_memory(copied, "copies in logical order need", self.__name__)
         if in_torch[0] and torch.is_grad_enabled() and any(x.requires_grad for x in given):
             if out is not None:
                 raise TensorError("an argument requires gradients", f"{self.__name__}, out", "Detach it")
@@ -132,8 +146,10 @@ class Function:
         try:
             return make()
         except RepopsError as error:
-            if isinstance(error, ProgramError):
-                raise TensorError(error.what, f"{self.__name__}, {error.where}", error.cure) from None
+            if isinstance(error, (ProgramError, TensorError)):
+                raise TensorError(
+                    error.what, f"{self.__name__}, {error.where}".removesuffix(", "), error.cure
+                ) from None
             raise
         except RuleViolation as error:
             raise TensorError(error.what, self.__name__, error.cure) from None

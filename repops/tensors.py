@@ -5,6 +5,7 @@ torch is not imported here; whoever gives a torch tensor has imported it.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 
 from repops.dtypes import DType
 from repops.errors import TensorError
-from repops.graph.ir import MAX_ELEMENTS, MAX_RANK, Shape, element_count
+from repops.graph.ir import MAX_ELEMENTS, MAX_RANK, Shape, extent
 
 Array = np.ndarray[Any, Any]
 
@@ -68,7 +69,7 @@ def array_of(value: Any, where: str) -> Array:
         raise TensorError(f"{type(value).__name__} is no tensor", where, "Give a torch tensor or a numpy array")
     if array.ndim > MAX_RANK:
         raise TensorError(f"{array.ndim} dimensions", where, f"At most {MAX_RANK} are allowed")
-    if element_count(array.shape) > MAX_ELEMENTS:
+    if extent(array.shape) > MAX_ELEMENTS:
         raise TensorError(f"shape {list(array.shape)} has too many elements", where, "At most 2^40 are allowed")
     return array
 
@@ -137,16 +138,35 @@ def plain_strides(shape: Shape) -> tuple[int, ...]:
     return tuple(reversed(strides))
 
 
+def machine_memory() -> int:
+    """Bytes of memory that this machine has."""
+    return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+
+
+def check_memory(needed: int, what: str, where: str) -> None:
+    """Raises TensorError if that many bytes are more than the machine's memory."""
+    if needed > machine_memory():
+        raise TensorError(
+            f"{what} {needed} bytes, this machine has {machine_memory()}", where, "Compute it in parts, or elsewhere"
+        )
+
+
 def new_array(shape: Shape, dtype: DType) -> tuple[Array, Array]:
-    """A numpy result: what the caller gets, and the same memory for the kernels."""
-    array: Array = np.empty(shape, dtype.numpy)
+    """A numpy result: what the caller gets, and the same memory for the kernels. Raises TensorError without memory."""
+    try:
+        array: Array = np.empty(shape, dtype.numpy)
+    except MemoryError:
+        raise _no_memory(shape, dtype) from None
     return array, array
 
 
 def new_torch(shape: Shape, dtype: DType) -> tuple[Any, Array]:
-    """A torch result: the tensor, and a numpy array over its memory."""
+    """A torch result: the tensor, and a numpy array over its memory. Raises TensorError without memory."""
     torch = _torch()
-    tensor = torch.empty(shape, dtype=torch_dtype(dtype))
+    try:
+        tensor = torch.empty(shape, dtype=torch_dtype(dtype))
+    except (MemoryError, RuntimeError):
+        raise _no_memory(shape, dtype) from None
     bits = tensor.view(torch.int16) if dtype is DType.BF16 else tensor
     return tensor, bits.numpy().view(dtype.numpy)
 
@@ -166,6 +186,11 @@ def torch_dtype(dtype: DType) -> Any:
 
 def _torch() -> ModuleType:
     return sys.modules["torch"]
+
+
+def _no_memory(shape: Shape, dtype: DType) -> TensorError:
+    what = f"there is no memory for {dtype.text}{list(shape)}"
+    return TensorError(what, "result", "Compute it in parts, or give out")
 
 
 def _first_line(error: Exception) -> str:

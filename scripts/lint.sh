@@ -8,5 +8,6 @@ cd "$(dirname "$0")/.."
 npx --no-install forge fmt --check
 .venv/bin/python scripts/build_contracts.py --check
 .venv/bin/python scripts/build_vectors.py --check
+.venv/bin/python scripts/build_repvm_vectors.py --check
 .venv/bin/python scripts/build_function_listings.py --check
 .venv/bin/python scripts/build_operator_table.py --check

@@ -8,28 +8,32 @@
 namespace ro {
 namespace RO_ISA {
 
-// mul, mul, add; mul, mul, mul, add; sqrt, div, add, div; mul, mul, sub. Inputs p, g, m, v, and one element each of beta1, 1 - beta1,
-// beta2, 1 - beta2, bias2_sqrt, eps, decay, step_size. Outputs p, m, v; each may lie exactly on one of the first four inputs.
-RO_FUSED(adamw) {
-  const char *p = (const char*)call.in[0].data, *g = (const char*)call.in[1].data;
-  const char *m = (const char*)call.in[2].data, *v = (const char*)call.in[3].data;
-  char *p_out = (char*)call.out.data, *m_out = (char*)call.more[0].data, *v_out = (char*)call.more[1].data;
-  const auto scalar = [&](int k) { return F::set(load_f32(call.in[k].data, 0)); };
-  const F b1 = scalar(4), c1 = scalar(5), b2 = scalar(6), c2 = scalar(7);
-  const F bias = scalar(8), eps = scalar(9), decay = scalar(10), size = scalar(11);
-  const auto update = [&](F& x, F gradient, F& mean, F& square) {
-    mean = add(mul(mean, b1), mul(gradient, c1));
-    square = add(mul(square, b2), mul(mul(gradient, gradient), c2));
+struct AdamW {
+  F beta1, rest1, beta2, rest2, bias, eps, decay, size;
+  RO_MEMBER void update(F& x, F gradient, F& mean, F& square) const {
+    mean = add(mul(mean, beta1), mul(gradient, rest1));
+    square = add(mul(square, beta2), mul(mul(gradient, gradient), rest2));
     const F root = add(div(sqrt(square), bias), eps);
     x = canonical(sub(mul(x, decay), mul(size, div(mean, root))));
     mean = canonical(mean);
     square = canonical(square);
-  };
+  }
+};
+
+// mul, mul, add; mul, mul, mul, add; sqrt, div, add, div; mul, mul, sub. Inputs p, g, m, v, and one element each of beta1, 1 - beta1,
+// beta2, 1 - beta2, bias2_sqrt, eps, decay, step_size. Outputs p, m, v; each may lie exactly on one of the first four inputs.
+RO_FUSED(adamw) {
+  const auto scalar = [&](int k) { return F::set(load_f32(call.in[k].data, 0)); };
+  const AdamW adamw{scalar(4), scalar(5), scalar(6), scalar(7), scalar(8), scalar(9), scalar(10), scalar(11)};
   parallel_for(element_count(call.out), kCostly, call.threads, [&](int64_t begin, int64_t end) {
+    const AdamW own = adamw;  // and the pointers: in registers, where no store can change them
+    const char *p = (const char*)call.in[0].data, *g = (const char*)call.in[1].data;
+    const char *m = (const char*)call.in[2].data, *v = (const char*)call.in[3].data;
+    char *p_out = (char*)call.out.data, *m_out = (char*)call.more[0].data, *v_out = (char*)call.more[1].data;
     int64_t i = begin;
     for (; i + kLanes <= end; i += kLanes) {
       F x = F::load(p + 4 * i), mean = F::load(m + 4 * i), square = F::load(v + 4 * i);
-      update(x, F::load(g + 4 * i), mean, square);
+      own.update(x, F::load(g + 4 * i), mean, square);
       x.store(p_out + 4 * i);
       mean.store(m_out + 4 * i);
       square.store(v_out + 4 * i);
@@ -37,7 +41,7 @@ RO_FUSED(adamw) {
     if (i < end) {
       const int rest = (int)(end - i);
       F x = F::load(p + 4 * i, rest), mean = F::load(m + 4 * i, rest), square = F::load(v + 4 * i, rest);
-      update(x, F::load(g + 4 * i, rest), mean, square);
+      own.update(x, F::load(g + 4 * i, rest), mean, square);
       x.store(p_out + 4 * i, rest);
       mean.store(m_out + 4 * i, rest);
       square.store(v_out + 4 * i, rest);

@@ -69,7 +69,11 @@ static Reduction read_reduction(const Call& call, int inputs) {
   const int a0 = axes ? (int)call.params[1] : rank, a1 = a0 + axes;
   r.outer = r.count = r.inner = 1;
   for (int d = 0; d < rank; ++d) (d < a0 ? r.outer : d < a1 ? r.count : r.inner) *= shape[d];
-  const int64_t total = r.outer * r.count * r.inner;
+  // From here on only the terms that this call folds exist, so that a link of a long fold copies no more than it needs.
+  const int64_t skipped = r.start, length = r.count;
+  r.count = r.stop -= r.start;
+  r.start = 0;
+  const int64_t run_items = r.count * r.inner;  // of one outer index
   for (int i = 0; i < inputs; ++i) {
     const Tensor& t = call.in[i];
     const int size = item_size(t.dtype);
@@ -83,12 +87,21 @@ static Reduction read_reduction(const Call& call, int inputs) {
     Source& s = r.in[i];
     s = {(const char*)t.data, joint_stride(stride, shape, 0, a0), joint_stride(stride, shape, a0, a1),
          joint_stride(stride, shape, a1, rank), t.dtype};
-    if (s.outer < 0 || s.fold < 0 || s.inner < 0) {
-      char* copy = (char*)scratch(4 + i, total * size);
-      int64_t at[kMaxRank] = {};
+    if (s.outer >= 0 && s.fold >= 0 && s.inner >= 0) {
+      s.data += skipped * s.fold;
+      continue;
+    }
+    char* copy = (char*)scratch(4 + i, r.outer * run_items * size);
+    for (int64_t o = 0; o < r.outer; ++o) {
+      int64_t at[kMaxRank], rest = (o * length + skipped) * r.inner;
       const char* from = (const char*)t.data;
-      for (int64_t e = 0; e < total; ++e) {
-        std::memcpy(copy + e * size, from, size);
+      for (int d = rank - 1; d >= 0 && run_items > 0; --d) {
+        at[d] = rest % shape[d];
+        rest /= shape[d];
+        from += at[d] * stride[d];
+      }
+      for (int64_t e = 0; e < run_items; ++e) {
+        std::memcpy(copy + (o * run_items + e) * size, from, size);
         for (int d = rank - 1; d >= 0; --d) {
           from += stride[d];
           if (++at[d] < shape[d]) break;
@@ -96,8 +109,8 @@ static Reduction read_reduction(const Call& call, int inputs) {
           at[d] = 0;
         }
       }
-      s = {copy, r.count * r.inner * size, r.inner * size, size, t.dtype};
     }
+    s = {copy, run_items * size, r.inner * size, size, t.dtype};
   }
   return r;
 }

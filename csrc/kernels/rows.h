@@ -31,20 +31,16 @@ RO_INLINE void for_rows(int64_t rows, int64_t length, int threads, const Body& b
 // Where in a row of f32 the terms of sum_row lie.
 RO_INLINE int64_t place(int64_t i, int v) { return 4 * i + 4 * v * kLanes; }
 
-// Has the line that will be written there fetched: a store then need not wait for it.
-RO_INLINE void claim(char* out, int64_t i, int v) {
-  if (v * kLanes % 16 == 0) __builtin_prefetch(out + place(i, v), 1);
-}
-
 // out[i] = f(vectors of the inputs at i), canonical. The first `rows` inputs are rows of their tensors: what lies `ahead` bytes further is
-// fetched into the first cache.
+// fetched, and so is what will be written there: a store then need not wait for its line.
 template <int N, int rows = 0, class Body>
 RO_INLINE void map_row(const char* const (&in)[N], char* out, int64_t n, const Body& body, int64_t ahead = 0) {
   constexpr int kLine = kLanes < 16 ? 16 : kLanes;
   int64_t i = 0;
   F x[N];
   for (; i + kLine <= n; i += kLine) {
-    for (int k = 0; k < rows; ++k) __builtin_prefetch(in[k] + 4 * i + ahead);
+    if (rows > 0) __builtin_prefetch(out + 4 * i + ahead, 1);
+    for (int k = 0; k < rows; ++k) __builtin_prefetch(in[k] + 4 * i + ahead, 0, 2);
 #pragma GCC unroll 4
     for (int64_t j = i; j < i + kLine; j += kLanes) {
       for (int k = 0; k < N; ++k) x[k] = F::load(in[k] + 4 * j);
@@ -71,10 +67,7 @@ RO_FUSED_BY(run_norm, layer_norm_forward) {
     const char* x = (const char*)call.in[0].data + 4 * row * n;
     char* out = (char*)call.out.data + 4 * row * n;
     float sum[1], ssq[1];
-    sum_row<1>(n, sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
-      claim(out, i, v);
-      lane[0] = add(lane[0], at.load(x + place(i, v)));
-    });
+    sum_row<1>(n, sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA { lane[0] = add(lane[0], at.load(x + place(i, v))); });
     const float mean = ro::canonical(div_rn(sum[0], count));
     const F m = F::set(mean);
     sum_row<1>(n, ssq, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
@@ -83,7 +76,7 @@ RO_FUSED_BY(run_norm, layer_norm_forward) {
     });
     const float rstd = ro::canonical(div_rn(1.0f, sqrt_rn(add_rn(div_rn(ssq[0], count), eps))));
     const F r = F::set(rstd);
-    map_row<3>({x, w, b}, out, n, [&](const F* v) { return fma(mul(sub(v[0], m), r), v[1], v[2]); });
+    map_row<3, 1>({x, w, b}, out, n, [&](const F* v) { return fma(mul(sub(v[0], m), r), v[1], v[2]); }, next_row(n));
     store_f32(call.more[0].data, row, mean);
     store_f32(call.more[1].data, row, rstd);
   });
@@ -96,7 +89,6 @@ RO_INLINE void norm_grad_row(const char* dy, const char* x, const char* w, float
   const F m = F::set(mean), r = F::set(rstd);
   float dots[2];
   sum_row<2>(n, dots, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
-    claim(dx, i, v);
     const F g = at.load(dy + place(i, v)), weight = at.load(w + place(i, v));
     lane[0] = fma(g, weight, lane[0]);
     lane[1] = fma(mul(g, weight), mul(sub(at.load(x + place(i, v)), m), r), lane[1]);
@@ -112,8 +104,9 @@ RO_INLINE void norm_grad_row(const char* dy, const char* x, const char* w, float
   };
   int64_t i = 0;
   for (; i + 16 <= n; i += 16) {
-    __builtin_prefetch(dy + 4 * i + ahead);
-    __builtin_prefetch(x + 4 * i + ahead);
+    __builtin_prefetch(dx + 4 * i + ahead, 1);
+    __builtin_prefetch(dy + 4 * i + ahead, 0, 2);
+    __builtin_prefetch(x + 4 * i + ahead, 0, 2);
 #pragma GCC unroll 4
     for (int j = 0; j < 16; j += kLanes) step(i + j, Whole{});
   }
@@ -209,7 +202,7 @@ RO_FUSED_BY(run_softmax, log_softmax_forward) {
       lane[0] = add(lane[0], f_exp(sub(at.load(x + place(i, v)), m)));
     });
     const F l = f_log(F::set(sum[0]));
-    map_row<1>({x}, out, n, [&](const F* v) { return sub(sub(v[0], m), l); });
+    map_row<1, 1>({x}, out, n, [&](const F* v) { return sub(sub(v[0], m), l); }, next_row(n));
     store_f32(call.more[0].data, row, max);
     store_f32(call.more[1].data, row, sum[0]);
   });
@@ -223,7 +216,6 @@ RO_FUSED_BY(run_softmax, softmax_backward) {
     char* out = (char*)call.out.data + 4 * row * n;
     float sum[1];
     sum_row<1>(n, sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
-      claim(out, i, v);
       lane[0] = fma(at.load(dy + place(i, v)), at.load(y + place(i, v)), lane[0]);
     });
     const F s = F::set(sum[0]);
@@ -240,7 +232,7 @@ RO_FUSED_BY(run_softmax, log_softmax_backward) {
     float sum[1];
     sum_row<1>(n, sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA { lane[0] = add(lane[0], at.load(dy + place(i, v))); });
     const F s = F::set(sum[0]);
-    map_row<2>({dy, y}, out, n, [&](const F* v) { return sub(v[0], mul(f_exp(v[1]), s)); });
+    map_row<2, 2>({dy, y}, out, n, [&](const F* v) { return sub(v[0], mul(f_exp(v[1]), s)); }, next_row(n));
   });
 }
 

@@ -33,6 +33,12 @@ void store_big(uint64_t x, int bytes, uint8_t* out) {
   for (int i = 0; i < bytes; ++i) out[i] = (uint8_t)(x >> 8 * (bytes - 1 - i));
 }
 
+uint64_t load_big(const uint8_t* in, int bytes) {
+  uint64_t x = 0;
+  for (int i = 0; i < bytes; ++i) x = x << 8 | in[i];
+  return x;
+}
+
 }  // namespace
 
 void encode(const State& state, uint8_t* out) {
@@ -42,6 +48,16 @@ void encode(const State& state, uint8_t* out) {
   store_big(state.output, 8, out + 24);
   for (int i = 0; i < kRegisters; ++i) store_big(state.registers[i], 8, out + 32 + 8 * i);
   for (int i = 0; i < kScratch; ++i) store_big(state.scratch[i], 4, out + 32 + 8 * kRegisters + 4 * i);
+}
+
+State decode(const uint8_t* in) {
+  State state{};
+  state.halted = in[0] != 0;
+  state.pc = (uint32_t)load_big(in + 20, 4);
+  state.output = load_big(in + 24, 8);
+  for (int i = 0; i < kRegisters; ++i) state.registers[i] = load_big(in + 32 + 8 * i, 8);
+  for (int i = 0; i < kScratch; ++i) state.scratch[i] = (uint32_t)load_big(in + 32 + 8 * kRegisters + 4 * i, 4);
+  return state;
 }
 
 Machine::Machine(const Call& call, const uint64_t* words, int64_t count, int height)

@@ -19,8 +19,9 @@ struct State {
   uint32_t scratch[kScratch];
 };
 
-// The hashed form; out: kStateBytes.
+// The hashed form, kStateBytes, and back; bytes 1 to 19 are written zero and not read.
 void encode(const State& state, uint8_t* out);
+State decode(const uint8_t* in);
 
 class Machine {
  public:

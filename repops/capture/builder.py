@@ -16,8 +16,9 @@ from math import prod
 import numpy as np
 
 from repops.dtypes import DType, to_float64
-from repops.graph.ir import BatchTensor, Constant, Input, Node, Program, Ref, RefKind, Shape, Slot
-from repops.ops.rules import RuleViolation, broadcast, fold_ranges
+from repops.errors import ProgramError
+from repops.graph.ir import MAX_TRACE_NODES, BatchTensor, Constant, Input, Node, Program, Ref, RefKind, Shape, Slot
+from repops.ops.rules import FOLD_TERMS, RuleViolation, broadcast, fold_ranges
 from repops.ops.table import OPERATORS
 from repops.tensors import plain_strides
 
@@ -337,6 +338,8 @@ class Builder:
         params: Callable[[int, int], tuple[int, ...]],
     ) -> Value:
         """A fold over `terms` terms as a chain of links, each with the carry of the one before."""
+        if terms > MAX_TRACE_NODES * FOLD_TERMS:
+            raise ProgramError(f"a fold over {terms} terms has too many links", op, "Fold it in parts")
         out: Value | None = None
         for start, stop in fold_ranges(terms):
             carry = [] if out is None else [out]

@@ -33,7 +33,7 @@ _DTYPES = {
     torch.bool: BOOL,
 }
 # Outputs that stay f32 whatever torch rounds them to.
-_STATISTICS = {"aten.native_layer_norm.default": (1, 2)}
+_STATISTICS = {f"aten.native_{name}_norm.default": (1, 2) for name in ("layer", "batch", "group")}
 
 Outputs = Value | tuple[Value | None, ...]
 Rule = Callable[..., Outputs]

@@ -50,5 +50,5 @@ def _captured(
             running_mean.mul_(1 - momentum).add_(mean * momentum)
         if running_var is not None:
             axes = [a for a in range(x.dim()) if a != 1]
-            running_var.mul_(1 - momentum).add_(x.var(axes, correction=1) * momentum)
+            running_var.mul_(1 - momentum).add_(x.float().var(axes, correction=1) * momentum)
     return out

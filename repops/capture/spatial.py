@@ -20,12 +20,6 @@ if TYPE_CHECKING:
 F32, I64 = DType.F32, DType.I64
 
 
-def _require_f32(*values: Value | None) -> None:
-    for value in values:
-        if value is not None and value.dtype is not F32:
-            raise Unsupported(f"of {value.dtype.text}")
-
-
 class Channels:
     """Views of [N, C, ...] tensors as [N, C, S], or [N, C] where S is 1, and folds over all but the channel."""
 
@@ -76,7 +70,6 @@ def batch_norm(
     eps: float,
 ) -> tuple[Value, Value, Value]:
     """y, mean, rstd: statistic nodes, then one pointwise node."""
-    _require_f32(x)
     b, c = lowering.b, Channels(lowering.b, x.shape)
     rows = c.rows(x)
     if training:
@@ -173,7 +166,6 @@ def group_norm(
     eps: float,
 ) -> tuple[Value, Value, Value]:
     """y, mean [N, G], rstd [N, G]."""
-    _require_f32(x)
     if x.count == 0:
         raise Unsupported("of nothing")
     b, g = lowering.b, _Groups(lowering.b, n, channels, inner, groups)

@@ -10,6 +10,7 @@ from repops.graph import ir
 from repops.graph.ir import BatchTensor, Node, Program, Ref, RefKind, Shape, Slot, element_count
 from repops.ops.rules import RuleViolation
 from repops.ops.table import OPERATORS
+from repops.vm.programs import image
 
 _TENSOR_DTYPES = frozenset(dtype for dtype in DType if dtype is not DType.ROOT)
 
@@ -52,7 +53,7 @@ def check_tensor_type(dtype: DType, shape: Shape, where: str) -> None:
     for d in shape:
         if not 0 <= d < ir.MAX_ELEMENTS:
             raise ProgramError(f"dimension {d} is out of range", where, "A dimension is at least 0 and below 2^40")
-    if element_count(shape) > ir.MAX_ELEMENTS:
+    if ir.extent(shape) > ir.MAX_ELEMENTS:
         raise ProgramError(f"shape {list(shape)} has too many elements", where, "At most 2^40 are allowed")
 
 
@@ -86,6 +87,13 @@ def check_node(program: Program, index: int, node: Node) -> None:
         operator.rule(node)
     except RuleViolation as violation:
         raise ProgramError(violation.what, where, violation.cure) from None
+    bound = image(node.op).bound(node)
+    if bound > ir.MAX_INSTRUCTIONS:
+        raise ProgramError(
+            f"an element of its output takes up to {bound} RepVM instructions",
+            where,
+            f"At most {ir.MAX_INSTRUCTIONS} are allowed: do it in pieces along the axis that an element goes through",
+        )
 
 
 def _check_counts(program: Program) -> None:

@@ -13,7 +13,7 @@ from eth_abi.abi import encode
 from repops.commit import ZERO, Tree, height, keccak256, tensor_root
 from repops.dtypes import DType
 from repops.graph.ir import Constant, Input, Node, Program, Ref, tile_height
-from repops.ops.table import OPERATORS
+from repops.vm.programs import image
 
 PROGRAM_TYPEHASH = keccak256(b"VerdeProgram(RO-1,1)")
 HASH_OPERATOR = "hash"
@@ -54,8 +54,8 @@ def encode_node(node: Node) -> bytes:
     if node.dtype is DType.ROOT:
         code, heights = HASH_CODE, (0, 0)
     else:
-        operator = OPERATORS[node.op]
-        code, heights = operator.code_hash, (tile_height(node.dtype, node.shape), operator.vm_height)
+        program = image(node.op)
+        code, heights = program.code_hash, (tile_height(node.dtype, node.shape), program.height(node))
     return encode([NODE_ABI], [(code, node.params, node.literals, inputs, int(node.dtype), node.shape, *heights)])
 
 

@@ -36,6 +36,7 @@ MAX_INPUTS = 64
 MAX_PARAMS = 64
 MAX_LITERALS = 16
 MAX_NAME_BYTES = 256
+MAX_INSTRUCTIONS = 2**20  # of RepVM, for one element
 
 Shape = tuple[int, ...]
 
@@ -241,6 +242,11 @@ class Program:
 def element_count(shape: Iterable[int]) -> int:
     """Number of elements of a shape; 1 for the empty shape."""
     return prod(shape)
+
+
+def extent(shape: Iterable[int]) -> int:
+    """The product of the dimensions with zeros left out: what a product of some of them may reach."""
+    return prod(d for d in shape if d)
 
 
 def tile_height(dtype: DType, shape: Shape) -> int:

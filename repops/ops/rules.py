@@ -14,7 +14,7 @@ from itertools import pairwise
 from math import prod
 
 from repops.dtypes import DType
-from repops.graph.ir import MAX_RANK, Input, Node, Shape
+from repops.graph.ir import MAX_ELEMENTS, MAX_RANK, Input, Node, Shape, extent
 
 FOLD_TERMS = 16_384
 ATTENTION_LIMIT = 16_384
@@ -49,6 +49,7 @@ def broadcast(shapes: Sequence[Shape]) -> Shape:
             if d != 1:
                 require(out[i] in (1, d), f"shapes {_shapes(shapes)} do not broadcast", "Align them at the right")
                 out[i] = d
+    require(extent(out) <= MAX_ELEMENTS, f"shapes {_shapes(shapes)} broadcast to too much", "At most 2^40 elements")
     return tuple(out)
 
 
@@ -248,12 +249,19 @@ def _pool_axis(size: int, out: int, taps: int, stride: int, pad: int, dilation: 
     if taps == 0:
         require(stride == dilation == 1, f"stride {stride}, dilation {dilation}", "Both are 1 on an adaptive axis")
         require(size > 0 or out == 0, f"{out} adaptive windows over nothing", "They have something to cover")
-        return (-(-size // max(out, 1)) + 1, -(-out // max(size, 1)) + 1)
+        return pool_reach(size, out, taps, stride, dilation)
     require(
         out == 0 or (out - 1) * stride - pad < size,
         f"{out} windows over {size}, stride {stride}, pad {pad}",
         "Every window begins before the end",
     )
+    return pool_reach(size, out, taps, stride, dilation)
+
+
+def pool_reach(size: int, out: int, taps: int, stride: int, dilation: int) -> tuple[int, int]:
+    """Along an axis of a pooling: at most how many positions a window has, and how many windows may have a position."""
+    if taps == 0:
+        return (-(-size // max(out, 1)) + 1, -(-out // max(size, 1)) + 1)
     return (taps, min(out, (taps - 1) * dilation // stride + 1))
 
 

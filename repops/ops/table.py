@@ -1,25 +1,22 @@
 """The one table of operators of profile RO-1 (docs/spec/operators.md).
 
-Everything that the library knows about an operator hangs on its row: its name and version (and so its code hash), its
-shape rule, its float64 twin, and what the executor may do with it. The kernels in `csrc/kernels` are found by name; a
-test holds their list against this table.
+Everything that the library knows about an operator hangs on its row: its name, its shape rule, its float64 twin, and
+what the executor may do with it. The kernels in `csrc/kernels` and the RepVM programs in `repops/vm/programs` are found
+by name; tests hold their lists against this table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from eth_utils.crypto import keccak
 
 from repops.dtypes import DType
 from repops.ops import rules, twins
 from repops.ops.rules import Rule
 from repops.ops.twins import Array, Twin
 
-VM_HEIGHT = 20
 _F32, _I64, _I32, _BOOL = DType.F32, DType.I64, DType.I32, DType.BOOL
 
 
@@ -30,21 +27,14 @@ class Operator:
     rule: raises RuleViolation for a node that does not fit. twin: the same mathematics in float64. in_place: the output
     may take the memory of an input of the same dtype and element count, because an element depends on the elements of
     the same index only. fused: the fused kernel of the groups found from this operator (`repops.fuse`), "" if there is
-    none. vm_height: height of the tree over the RepVM states of one element.
+    none.
     """
 
     name: str
     rule: Rule
     twin: Twin
-    version: int = 1
     in_place: bool = False
     fused: str = ""
-    vm_height: int = VM_HEIGHT
-
-    @cached_property
-    def code_hash(self) -> bytes:
-        """keccak256 of "RO-1/<operator>/<version>", 32 bytes."""
-        return keccak(text=f"RO-1/{self.name}/{self.version}")
 
 
 # The operator from which each group that a fused kernel computes is found; mostly the last.
@@ -62,13 +52,6 @@ _FUSED = {
 }
 
 
-# The operators whose bits have changed since version 1.
-_VERSIONS = {
-    **dict.fromkeys(("sigmoid", "silu", "silu_grad", "gelu_erf_grad", "gelu_tanh"), 2),
-    "gelu_erf": 3,
-}
-
-
 def _rows(rule: Rule, **by_name: Callable[..., Array]) -> list[Operator]:
     """Pointwise operators with one rule; each name with its function in float64."""
     return [
@@ -76,7 +59,6 @@ def _rows(rule: Rule, **by_name: Callable[..., Array]) -> list[Operator]:
             name,
             rule,
             twins.pointwise(function),
-            _VERSIONS.get(name, 1),
             in_place=True,
             fused=_FUSED.get(name, ""),
         )

@@ -1,4 +1,4 @@
-"""Golden programs: 100-step trainings of three models, and every group of nodes that a fused kernel computes.
+"""Golden programs: 100-step trainings of four models, and every group of nodes that a fused kernel computes.
 
 The programs are captured once and kept in tests/vectors/golden_programs, so that the hashes speak of fixed graphs
 and need no torch; `python tests/repops/golden.py` captures them again.
@@ -126,10 +126,17 @@ def _transformer(causal: bool) -> Any:
     return Transformer(causal)
 
 
+def _conv_net() -> Any:
+    from programs import ConvNet  # noqa: PLC0415
+
+    return ConvNet()
+
+
 TRAININGS: dict[str, Training] = {
     "digits_mlp_sgd": Training(_mlp, _sgd, 0.05, lambda step: digits(step, 16)),
     "transformer_adamw": Training(lambda: _transformer(False), _adamw, 0.01, lambda step: sentences(step, 8, 6, 11)),
     "causal_transformer_sgd": Training(lambda: _transformer(True), _sgd, 0.05, lambda step: sentences(step, 5, 6, 11)),
+    "digits_conv_net_adamw": Training(_conv_net, _adamw, 0.02, lambda step: digits(step, 12)),
 }
 
 # ---- groups: functions of (weight, bias) slots and batch tensors whose gradients are taken ---------------------------

@@ -75,6 +75,22 @@ class Attention(nn.Module):
         return self.o(out.transpose(1, 2).reshape(b, t, width))
 
 
+class ConvNet(nn.Module):
+    """Digits f32 [N, 8, 8] to ten classes: convolutions, batch and group norm, every kind of pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.batch_norm = nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.second, self.group_norm = nn.Conv2d(6, 8, 3, padding=1, groups=2), nn.GroupNorm(2, 8)
+        self.third, self.head = nn.Conv2d(8, 12, 3, stride=2, padding=1), nn.Linear(12, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.batch_norm(self.first(x.unsqueeze(1))))
+        h = F.gelu(self.group_norm(self.second(F.max_pool2d(h, 3, 2, 1))))
+        h = F.relu(self.third(F.adaptive_avg_pool2d(h, 3)))
+        return self.head(F.avg_pool2d(h, 2).flatten(1))
+
+
 class Transformer(nn.Module):
     """Token embedding, one pre-norm block, mean over tokens, classes."""
 

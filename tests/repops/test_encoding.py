@@ -14,6 +14,7 @@ from repops.dtypes import DType
 from repops.graph.encoding import encode_node, hash_nodes, node_leaf
 from repops.graph.ir import Node, Program, Ref, RefKind, Slot
 from repops.ops.table import OPERATORS
+from repops.vm.programs import image
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,14 +41,14 @@ def test_node_encoding_is_the_abi_layout_by_hand() -> None:
     expected = b"".join(
         [
             word(32),  # the tuple is one dynamic argument
-            keccak(text="RO-1/iota/1"),
+            image("iota").code_hash,
             word(8 * 32),  # offset of params
             word(11 * 32),  # of literals
             word(12 * 32),  # of inputs
             word(4),  # i64
             word(13 * 32),  # of shape
             word(0),  # tile height of 40 bytes
-            word(20),
+            word(3),  # 5 instructions
             word(2), word(-3), word(2),
             word(0),
             word(0),
@@ -96,5 +97,5 @@ def test_root_changes_with_every_part() -> None:
 
 
 def test_code_hashes_are_distinct() -> None:
-    hashes = {operator.code_hash for operator in OPERATORS.values()}
+    hashes = {image(name).code_hash for name in OPERATORS}
     assert len(hashes) == len(OPERATORS) and keccak(text="RO-1/hash/1") not in hashes

@@ -101,6 +101,18 @@ def test_a_broken_rule_is_named(case: str) -> None:
     assert caught.value.cure
 
 
+def test_a_node_whose_elements_take_too_long_is_refused() -> None:
+    """A scatter looks through the axis of its index; RepVM has 2^20 instructions."""
+    for length, legal in ((149_000, True), (150_000, False)):
+        program = one("scatter", [(F32, (3,)), (I64, (length,))], (0,), F32, (3,), 0)
+        if legal:
+            program.check()
+            continue
+        with pytest.raises(ProgramError, match=r"node 0 \(scatter\).*RepVM instructions") as caught:
+            program.check()
+        assert "1048576" in caught.value.cure
+
+
 def one(
     op: str,
     inputs: list[tuple[DType, tuple[int, ...]]],

@@ -16,13 +16,15 @@ from torch import Tensor, nn
 
 import repops
 from repops import _kernels
+from repops.capture.attention import AttentionCapture
+from repops.capture.random import RandomCapture
 from repops.commit import state_root, tensor_root
 
 transformers = pytest.importorskip("transformers")
 
 Arrays = dict[str, Any]
 
-VOCABULARY, LENGTH, WIDTH, CLASSES = 61, 10, 32, 3
+VOCABULARY, LENGTH, WIDTH, CLASSES, IMAGE = 61, 10, 32, 3, 16
 STEPS = 3
 _SIZES = {"hidden_size": WIDTH, "intermediate_size": 48, "num_hidden_layers": 1, "num_attention_heads": 4}
 _TEXT = {"vocab_size": VOCABULARY, "max_position_embeddings": 16, "bos_token_id": 1, "eos_token_id": 2}
@@ -36,11 +38,9 @@ class Case:
     inputs: Callable[[torch.Generator], dict[str, Tensor]]
 
 
-def gpt2() -> nn.Module:
-    config = transformers.GPT2Config(
-        **_TEXT, n_embd=WIDTH, n_layer=1, n_head=2, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0
-    )
-    return transformers.GPT2LMHeadModel(config)
+def gpt2(dropout: float = 0.0) -> nn.Module:
+    rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**_TEXT, n_embd=WIDTH, n_layer=1, n_head=2, **rates))
 
 
 def llama() -> nn.Module:
@@ -52,11 +52,30 @@ def qwen3() -> nn.Module:
     return transformers.Qwen3ForCausalLM(config)
 
 
-def bert() -> nn.Module:
-    rates = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+def bert(dropout: float = 0.0) -> nn.Module:
+    rates = dict.fromkeys(("hidden_dropout_prob", "attention_probs_dropout_prob"), dropout)
     return transformers.BertForSequenceClassification(
         transformers.BertConfig(**_TEXT, **_SIZES, **rates, num_labels=CLASSES)
     )
+
+
+def vit() -> nn.Module:
+    config = transformers.ViTConfig(**_SIZES, image_size=IMAGE, patch_size=4, num_labels=CLASSES)
+    return transformers.ViTForImageClassification(config)
+
+
+def resnet(layer: str) -> nn.Module:
+    """Convolutions, batch norm with running statistics, maximum pooling and the mean of each channel."""
+    config = transformers.ResNetConfig(
+        embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2], layer_type=layer, num_labels=CLASSES
+    )
+    return transformers.ResNetForImageClassification(config)
+
+
+def images(generator: torch.Generator) -> dict[str, Tensor]:
+    """Four images with a class each."""
+    pixels = torch.randn(4, 3, IMAGE, IMAGE, generator=generator)
+    return {"pixel_values": pixels, "labels": torch.randint(CLASSES, (4,), generator=generator)}
 
 
 def tokens(generator: torch.Generator) -> dict[str, Tensor]:
@@ -90,10 +109,15 @@ CASES = {
     "qwen3": Case(qwen3, tokens),
     "bert": Case(bert, classes(tokens)),
     "bert padded": Case(bert, classes(padded)),
+    "gpt2 with dropout": Case(lambda: gpt2(0.1), tokens),
+    "bert with dropout": Case(lambda: bert(0.1), classes(padded)),
+    "vit": Case(vit, images),
+    "resnet": Case(lambda: resnet("basic"), images),
+    "resnet with bottlenecks": Case(lambda: resnet("bottleneck"), images),
 }
 
 
-ATTENTION_GROUPS = ("gpt2", "llama", "qwen3", "bert")
+ATTENTION_GROUPS = ("gpt2", "llama", "qwen3", "bert", "vit")
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -108,7 +132,7 @@ def test_training(name: str) -> None:
     program = repops.capture(step, state, batches[0])
     assert len([s for s in program.slots if s.name in dict(model.named_parameters())]) == len(list(model.parameters()))
     assert ("attention_out" in {node.op for node in program.nodes}) == (name in ATTENTION_GROUPS), (
-        "only a mask is written out"
+        "only masks and dropout are written out"
     )
 
     trained = run(repops.Executor(program), state, batches)
@@ -121,7 +145,7 @@ def test_training(name: str) -> None:
     assert_equal_bits(walk.state(), first, "node by node")
     assert walk.trace()[-1].tobytes() == state_root([tensor_root(first[s.name]) for s in program.slots])
 
-    start = {k: v.detach().clone() for k, v in model.named_parameters()}
+    start = {k: v.detach().clone() for k, v in trainable(model).items()}
     losses, wanted = train_eagerly(model, batches, optimizer, schedule)
     assert float(trained["loss"]) == pytest.approx(losses[-1], rel=1e-4)
     assert losses[-1] != losses[0]
@@ -155,19 +179,26 @@ def assert_equal_bits(actual: Arrays, expected: Arrays, way: str) -> None:
 def train_eagerly(
     model: nn.Module, batches: list[Arrays], settings: repops.AdamW, schedule: Callable[[int], float]
 ) -> tuple[list[float], dict[str, Tensor]]:
-    """The losses and the parameters of the same training with torch's own optimizer and clipping."""
+    """The losses and what the same training with torch's own optimizer and clipping changes; the same dropout masks."""
     optimizer = torch.optim.AdamW(model.parameters(), eps=settings.eps, weight_decay=settings.weight_decay)
     losses = []
     for index, batch in enumerate(batches):
-        inputs = {k: v for k, v in batch.items() if not k.startswith("adam.")}
+        inputs = {k: v for k, v in batch.items() if not k.startswith(("adam.", "dropout."))}
         optimizer.param_groups[0]["lr"] = schedule(index)
         optimizer.zero_grad()
-        loss = model(**inputs).loss
+        with RandomCapture(batch), AttentionCapture(random_only=True):
+            loss = model(**inputs).loss
         loss.backward()
         assert torch.nn.utils.clip_grad_norm_(model.parameters(), 0.5) > 0.5, "the gradients are clipped"
         optimizer.step()
         losses.append(loss.item())
-    return losses, {k: v.detach() for k, v in model.named_parameters()}
+    return losses, {k: v.detach() for k, v in trainable(model).items()}
+
+
+def trainable(model: nn.Module) -> dict[str, Tensor]:
+    """What training changes: parameters, running statistics."""
+    statistics = {k: v for k, v in model.named_buffers() if "running_" in k}
+    return {**dict(model.named_parameters()), **statistics}
 
 
 def test_a_forward_pass_is_a_program() -> None:

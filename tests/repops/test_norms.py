@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import repops
+from repops import _kernels
+from repops.dtypes import DType, to_float64
 from repops.errors import UnsupportedOperators
 
 NORMS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {
@@ -50,6 +55,45 @@ def test_a_step_through_a_norm(name: str) -> None:
     if norm.training and getattr(norm, "track_running_stats", False):
         assert int(values["2.num_batches_tracked"]) == 3
         assert not np.array_equal(values["2.running_var"], np.ones(4)), "the statistics are updated"
+
+
+class _Autocast(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.module(x)
+
+
+LOW: dict[str, Callable[[nn.Module], nn.Module]] = {
+    "bf16": lambda m: m.bfloat16(),
+    "f16": lambda m: m.half(),
+    "autocast": _Autocast,
+}
+
+
+@pytest.mark.parametrize("name", LOW)
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4)], ids=["batch norm", "group norm"])
+def test_low_precision(name: str, norm: nn.Module) -> None:
+    """bf16 and f16 activations; the statistics are f32, and running ones are rounded to their own dtype only."""
+    torch.manual_seed(6)
+    module = LOW[name](nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), copy.deepcopy(norm), nn.Flatten()))
+    dtype = next(module.parameters()).dtype
+    x, y = torch.randn(4, 3, 6, 5).to(dtype), torch.randn(4, 48)
+    loss = lambda out, wanted: F.mse_loss(out.float(), wanted)  # noqa: E731
+    step, state, make_batch = repops.lift(module, loss, optimizer=repops.SGD(), schedule=repops.constant(0.5))
+    batch = make_batch(x, y, 0)
+    program = repops.capture(step, state, batch)
+    assert {n.dtype for n in program.nodes if n.op in ("rstd", "sum_sq_centered")} == {DType.F32}
+    low = DType.F16 if dtype is torch.float16 else DType.BF16
+    assert low in {i.dtype for n in program.nodes if n.op == "layer_norm" for i in n.inputs}
+    results = [repops.Executor(program, isa=isa).run(state, batch) for isa in _kernels.isas()]
+    for slot, wanted in step(state, batch).items():
+        assert len({r[slot].tobytes() for r in results}) == 1
+        got = to_float64(np.asarray(results[0][slot]), DType.of(wanted.dtype))
+        np.testing.assert_allclose(got, wanted.double().numpy(), rtol=2**-6, atol=2**-8, err_msg=slot)
 
 
 def test_many_positions_are_cut_into_links() -> None:

@@ -6,9 +6,16 @@ from functools import cache
 
 from repops.vm.assembler import Assembler
 from repops.vm.image import Image
-from repops.vm.programs import movement, pointwise, products, reductions, windows
+from repops.vm.programs import movement, pointwise, pools, products, reductions, windows
 
-_BUILDS = {**pointwise.PROGRAMS, **reductions.PROGRAMS, **products.PROGRAMS, **movement.PROGRAMS, **windows.PROGRAMS}
+_BUILDS = {
+    **pointwise.PROGRAMS,
+    **reductions.PROGRAMS,
+    **products.PROGRAMS,
+    **movement.PROGRAMS,
+    **windows.PROGRAMS,
+    **pools.PROGRAMS,
+}
 
 NAMES = tuple(_BUILDS)
 

@@ -41,7 +41,7 @@ def _convolution(prepare: Callable[[Assembler], Term]) -> Build:
     return build
 
 
-def _split(a: Assembler, index: Register, *lengths: Register) -> tuple[Register, ...]:
+def split(a: Assembler, index: Register, *lengths: Register) -> tuple[Register, ...]:
     """A row-major index as one before all axes of these lengths, then one along each."""
     rest = a.add(index, 0)
     along: list[Register] = []
@@ -51,7 +51,7 @@ def _split(a: Assembler, index: Register, *lengths: Register) -> tuple[Register,
     return (rest, *along)
 
 
-def _join(a: Assembler, at: Register, *along: tuple[Register, Register]) -> Register:
+def join(a: Assembler, at: Register, *along: tuple[Register, Register]) -> Register:
     """Makes `at`, an index before some axes, the row-major index; along: (length, index) for each axis."""
     for length, i in along:
         a.add(a.mul(at, length, to=at), i, to=at)
@@ -60,7 +60,7 @@ def _join(a: Assembler, at: Register, *along: tuple[Register, Register]) -> Regi
 
 def _element(a: Assembler) -> tuple[Register, ...]:
     """The element's indices along the four axes of the output."""
-    return _split(a, a.element, *(a.dim(axis, OUTPUT) for axis in (1, 2, 3)))
+    return split(a, a.element, *(a.dim(axis, OUTPUT) for axis in (1, 2, 3)))
 
 
 def _pair(a: Assembler, param: int) -> tuple[Register, Register]:
@@ -79,7 +79,7 @@ def _filters(a: Assembler, weight: int) -> Register:
 
 
 @contextmanager
-def _inside(a: Assembler, i: Register, length: Register) -> Iterator[None]:
+def inside(a: Assembler, i: Register, length: Register) -> Iterator[None]:
     """The block runs if 0 <= i < length."""
     with a.when(Op.BGE, i, a.zero), a.when(Op.BLT, i, length):
         yield
@@ -98,10 +98,10 @@ def _conv2d(a: Assembler) -> Term:
     (h, w), (kh, kw), (dh, dw) = _plane(a, 0), _plane(a, 1), _pair(a, _DILATION)
 
     def term(k: Register, see: Callable[[Register, Register], None]) -> None:
-        c, i, j = _split(a, k, kh, kw)
+        c, i, j = split(a, k, kh, kw)
         row, column = a.add(a.mul(i, dh), top), a.add(a.mul(j, dw), left)
-        with _inside(a, row, h), _inside(a, column, w):
-            see(_join(a, a.add(maps, c), (h, row), (w, column)), a.add(filters, k))
+        with inside(a, row, h), inside(a, column, w):
+            see(join(a, a.add(maps, c), (h, row), (w, column)), a.add(filters, k))
 
     return term
 
@@ -121,15 +121,15 @@ def _conv2d_dx(a: Assembler) -> Term:
     (oh, ow), (kh, kw), (sh, sw) = _plane(a, 0), _plane(a, 1), _pair(a, _STRIDE)
 
     def term(k: Register, see: Callable[[Register, Register], None]) -> None:
-        o, i, j = _split(a, k, kh, kw)
+        o, i, j = split(a, k, kh, kw)
         dh, dw = _pair(a, _DILATION)
         row, column = a.sub(bottom, a.mul(i, dh, to=dh), to=dh), a.sub(right, a.mul(j, dw, to=dw), to=dw)
         with a.when(Op.BEQ, a.rem(row, sh), a.zero), a.when(Op.BEQ, a.rem(column, sw), a.zero):
             a.div(row, sh, to=row)
             a.div(column, sw, to=column)
-            with _inside(a, row, oh), _inside(a, column, ow):
-                y = _join(a, a.add(maps, o), (oh, row), (ow, column))
-                see(y, _join(a, a.add(filters, o, to=o), (a.dim(1, 1), c), (kh, i), (kw, j)))
+            with inside(a, row, oh), inside(a, column, ow):
+                y = join(a, a.add(maps, o), (oh, row), (ow, column))
+                see(y, join(a, a.add(filters, o, to=o), (a.dim(1, 1), c), (kh, i), (kw, j)))
 
     return term
 
@@ -145,11 +145,11 @@ def _conv2d_dw(a: Assembler) -> Term:
     (oh, ow), (h, w), (sh, sw) = _plane(a, 0), _plane(a, 1), _pair(a, _STRIDE)
 
     def term(k: Register, see: Callable[[Register, Register], None]) -> None:
-        image, i, j = _split(a, k, oh, ow)
+        image, i, j = split(a, k, oh, ow)
         row, column = a.add(a.mul(i, sh), top), a.add(a.mul(j, sw), left)
-        with _inside(a, row, h), _inside(a, column, w):
-            y = _join(a, a.add(image, 0), (a.dim(1, 0), o), (oh, i), (ow, j))
-            see(y, _join(a, image, (a.dim(1, 1), channel), (h, row), (w, column)))
+        with inside(a, row, h), inside(a, column, w):
+            y = join(a, a.add(image, 0), (a.dim(1, 0), o), (oh, i), (ow, j))
+            see(y, join(a, image, (a.dim(1, 1), channel), (h, row), (w, column)))
 
     return term
 

@@ -39,6 +39,8 @@ def _data(node: Node, k: int, rng: Rng) -> np.ndarray:
         wild = rng.random(item.shape) < 0.2
         near = rng.integers(-1, size + 1, item.shape)
         return np.where(wild, hostile(rng, item.dtype, item.shape), near).astype(item.dtype.numpy)
+    if node.op == "max_pool_grad" and k == 1:
+        return rng.integers(-1, prod(node.shape[1:]) + 1, item.shape).astype(item.dtype.numpy)
     if item.dtype is DType.BOOL or rng.random() < 0.5:
         return hostile(rng, item.dtype, item.shape)
     if item.dtype.numpy.kind == "f":
@@ -135,6 +137,28 @@ def _convolution(like: Node, rng: Rng) -> Reshaped:
     return [first, second], out, (groups, *(v for pair in params for v in pair), 0, prod(terms))
 
 
+def _pool(like: Node, rng: Rng) -> Reshaped:
+    planes = int(rng.integers(1, 3))
+    x, y, geometry = [planes], [planes], []
+    averages = like.op.startswith("avg")
+    for _ in range(2):
+        size = int(rng.integers(1, 9))
+        taps, stride, dilation = (int(rng.integers(low, 5)) for low in (0, 1, 1))
+        if taps == 0:
+            stride = dilation = 1
+        elif averages:
+            dilation = 1
+        pad = int(rng.integers(0, taps // 2 + 1))
+        count = int(rng.integers(1, 9)) if taps == 0 else int(rng.integers(0, (size + pad - 1) // stride + 2))
+        x.append(size)
+        y.append(count)
+        geometry.append((taps, stride, pad, dilation))
+    last = (int(rng.integers(2)), int(rng.choice([0, 3]))) if averages else tuple(g[3] for g in geometry)
+    params = (*(g[k] for k in range(3) for g in geometry), *last)
+    source, out = (tuple(y), tuple(x)) if like.op.endswith("_grad") else (tuple(x), tuple(y))
+    return [source for _ in like.inputs], out, params
+
+
 def _permute(like: Node, rng: Rng) -> Reshaped:
     shape = _shape(rng, 0, 6)
     order = tuple(rng.permutation(len(shape)).tolist())
@@ -194,5 +218,6 @@ def _as_it_is(like: Node, rng: Rng) -> Reshaped:
 _BY_NAME: dict[str, Callable[[Node, Rng], Reshaped]] = {
     "matmul": _matmul, "permute": _permute, "expand": _expand, "slice": _slice, "slice_grad": _slice, "cat": _cat,
     "gather": _indexed, "scatter": _indexed, "embedding": _embedding, "cumsum": _cumsum, "iota": _generated,
-    "fill": _generated, "philox": _generated,
+    "fill": _generated, "philox": _generated, "max_pool": _pool, "max_pool_index": _pool, "max_pool_grad": _pool,
+    "avg_pool": _pool, "avg_pool_grad": _pool,
 }  # fmt: skip

@@ -88,11 +88,14 @@ def test_both_interpreters_on_every_program(op: str) -> None:
 # ---- the longest runs ------------------------------------------------------------------------------------------------
 
 
-def long_node(op: str, shapes: list[Shape], out: Shape, params: tuple[int, ...], literals: int = 0) -> Node:
-    """dtypes: f32, but for the index of an operator that has one. Checked by the operator's rule."""
-    dtypes = [I64 if op == "embedding_grad" and k == 1 else F32 for k in range(len(shapes))]
+def long_node(
+    op: str, shapes: list[Shape], out: Shape, params: tuple[int, ...], literals: int = 0, dtype: DType = F32
+) -> Node:
+    """f32, but for an index. Checked by the operator's rule."""
+    indexed = op in ("embedding_grad", "max_pool_grad")
+    dtypes = [I64 if op == "cumsum" or (indexed and k == 1) else F32 for k in range(len(shapes))]
     inputs = tuple(Input(Ref.batch(k), d, s) for k, (d, s) in enumerate(zip(dtypes, shapes, strict=True)))
-    node = Node(op, params, (0x3F800000,) * literals, inputs, F32, out)
+    node = Node(op, params, (0x3F800000,) * literals, inputs, dtype, out)
     OPERATORS[op].rule(node)
     return node
 
@@ -127,6 +130,14 @@ def longest() -> dict[str, Node]:
     nodes["conv2d"] = second_link("conv2d", [wide, (1, *wide[1:])], (1, 1, 1, 1), unit)
     nodes["conv2d_dx"] = second_link("conv2d_dx", [(1, 4, 1, 1), (4, 1, *wide[2:])], (1, 1, *wide[2:]), unit)
     nodes["conv2d_dw"] = second_link("conv2d_dw", [(1, 1, 128, 256), (1, 1, 128, 256)], (1, 1, 1, 1), unit)
+    tall, point = (1, LONG, 1), (1, 1, 1)  # the work for a row comes with every tap
+    for op, last in (("max_pool", (1, 1)), ("max_pool_index", (1, 1)), ("avg_pool", (1, 0))):
+        dtype = I64 if op == "max_pool_index" else F32
+        nodes[op] = long_node(op, [tall], point, (LONG, 1, 1, 1, 0, 0, *last), dtype=dtype)
+    every = (LONG, 1, 1, 1, LONG // 2, 0)  # every window has every position, about
+    nodes["max_pool_grad"] = long_node("max_pool_grad", [tall, tall], tall, (*every, 1, 1))
+    nodes["avg_pool_grad"] = long_node("avg_pool_grad", [tall], tall, (*every, 1, 0))
+    nodes["cumsum"] = long_node("cumsum", [deep((2, LONG))], deep((2, LONG)), (1,), dtype=I64)
     square, head, column = (1, LONG, LONG), (1, LONG, 2), (1, LONG, 1)
     deep_head = (1, 2, LONG)
     nodes["attention_scores"] = long_node("attention_scores", [deep_head, deep_head], (1, 2, 2), (0,), 1)
@@ -143,7 +154,7 @@ def longest() -> dict[str, Node]:
 
 def test_the_longest_nodes_stay_within_the_limit() -> None:
     nodes = longest()
-    assert set(nodes) >= {op for op in OPERATORS if op.startswith(("attention", "conv"))}
+    assert set(nodes) >= {op for op in OPERATORS if "_pool" in op or op.startswith(("attention", "conv"))}
     bounds = {op: image(op).bound(node) for op, node in nodes.items()}
     assert all(bound <= LIMIT for bound in bounds.values()), bounds
     assert {op: image(op).height(node) <= 20 for op, node in nodes.items()} == dict.fromkeys(nodes, True)
