@@ -18,12 +18,13 @@ import numpy as np
 from eth_abi.abi import decode
 from hexbytes import HexBytes
 
+from node.actions import Action, Chain, Challenge, Commit, Reveal
 from node.data import Array, DataSource, State
 from node.errors import MissingData, TxReverted
 from node.events import Event, Revealed
 from node.fold import MatchState, TaskState
 from node.localnet import LAST_SECONDS
-from node.plan import Action, Chain, Challenge, Commit, Reveal, seat_free
+from node.plan import seat_free
 from node.player import Link
 from node.provider import Provider
 from node.referee import Referee
@@ -354,6 +355,12 @@ class Nothing:
         raise _refused()
 
     def leaves(self, root: bytes, height: int) -> bytes:
+        raise _refused()
+
+    def tile(self, root: bytes, size: int, index: int) -> bytes:
+        raise _refused()
+
+    def nodes(self, root: bytes, height: int, level: int, index: int, m: int) -> bytes:
         raise _refused()
 
     def verdicts(self, match: int) -> Sequence[SignedVerdict]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
 
-from node.chain.committee import encode_config
+from node.actions import LocalView
+from node.chain.committee import encode_appeal, encode_config
 from node.chain.sender import Sent
 from node.data import DataSource, State
 from node.errors import UsageError
 from node.events import TaskCreated
-from node.plan import LocalView
 from node.player import Link, Player
 from node.structs import ProgramHeader, Standing, Status, TaskParams
 from node.work import Job
@@ -49,11 +49,21 @@ class Terms:
 
 @dataclass(frozen=True)
 class Bench:
-    """Who decides: the committee contract, its members, and how many of them have to agree."""
+    """Who decides: the referee contract. members, threshold: its committee and how many of them have to agree, if it
+    has one. appeal_window: seconds in which the committee's verdict can be appealed, if it can be."""
 
     contract: str
-    members: tuple[str, ...]
-    threshold: int
+    members: tuple[str, ...] = ()
+    threshold: int = 0
+    appeal_window: int = 0
+
+    @property
+    def config(self) -> bytes:
+        """The task's `refereeConfig`. Raises ConfigError for a committee that cannot decide."""
+        if not self.members:
+            return b""
+        committee = encode_config(self.threshold, self.members)
+        return encode_appeal(self.appeal_window, committee) if self.appeal_window else committee
 
 
 class Client(Player):
@@ -107,7 +117,9 @@ class Client(Player):
 
     def _params(self, job: Job, bench: Bench, terms: Terms) -> TaskParams:
         header = ProgramHeader(*astuple(job.program.header()))
-        verbs = self.link.verde.max_verbs(job.steps, job.interval, header.nodes, terms.arity_bits)
+        verde = self.link.verde
+        verbs = verde.max_verbs(job.steps, job.interval, header.nodes, terms.arity_bits)
+        verbs += verde.referee_verbs(bench.contract, bench.config, terms.arity_bits)
         needed = 2 * (terms.verb_fee * verbs + terms.bounty)
         bond = needed if terms.bond is None else terms.bond
         if bond < needed:
@@ -140,5 +152,5 @@ class Client(Player):
             referee_window=terms.referee_window,
             delivery_window=terms.delivery_window,
             referee=bench.contract,
-            referee_config=encode_config(bench.threshold, bench.members),
+            referee_config=bench.config,
         )

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from node.errors import DataError, MissingData, WrongRoot
+from node.moves import PathTree
 from node.verdict import SignedVerdict
 from repops import Program
-from repops.commit import ZERO, Tree, height, state_tree, tensor_root
+from repops.commit import TILE_BYTES, ZERO, TensorTree, Tree, height, keccak256, state_tree, tensor_root
 from repops.dtypes import DType
-from repops.errors import RepopsError
+from repops.errors import CommitmentError, RepopsError
 
 Array = NDArray[np.generic]
 State = dict[str, Array]
@@ -31,6 +32,7 @@ T = TypeVar("T")
 PROGRAM_FILES = ("program.json", "constants.safetensors")
 MAX_PROGRAM_BYTES = 1 << 30
 MAX_VERDICTS = 64
+MAX_DEPTH = 6  # levels of a tree that one answer goes down
 
 
 class DataSource(Protocol):
@@ -53,6 +55,15 @@ class DataSource(Protocol):
 
         Trees of this kind: states (tensor roots of the slots), batches, data sets, claims, segments and traces. A
         claim of one checkpoint is a tree of height 0 with the root of a state, hence the height.
+        """
+
+    def tile(self, root: bytes, size: int, index: int) -> bytes:
+        """Tile `index` of the tensor with this root and size: 1,024 bytes, the last tile padded with zeros."""
+
+    def nodes(self, root: bytes, height: int, level: int, index: int, m: int) -> bytes:
+        """The `2^m` nodes `m` levels below node `index` of `level` of the tree of this root and height, 32 bytes each.
+
+        Trees of this kind: the states of an element's run, which have too many leaves to be asked for all of them.
         """
 
     def verdicts(self, match: int) -> Sequence[SignedVerdict]:
@@ -91,6 +102,7 @@ class MemoryStore:
         self._tensors: dict[tuple[bytes, int], _Entry] = {}
         self._leaves: dict[tuple[bytes, int], _Entry] = {}
         self._programs: dict[bytes, Mapping[str, bytes]] = {}
+        self._trees: dict[tuple[bytes, int], tuple[Tree, Embargo]] = {}
         self._verdicts: dict[int, list[SignedVerdict]] = {}
 
     def put_program(self, program: Program) -> bytes:
@@ -120,10 +132,18 @@ class MemoryStore:
         key = tree.root, tree.height
         known = self._leaves.get(key)
         if known is None:
-            content = b"".join(tree.leaf(i) for i in range(tree.count))
+            content = (
+                tree.leaves().tobytes()
+                if type(tree) in (Tree, TensorTree)
+                else b"".join(map(tree.leaf, range(tree.count)))
+            )
             self._leaves[key] = _Entry(content, embargo)
         elif embargo < known.embargo:
             self._leaves[key] = _Entry(known.content, embargo)
+
+    def put_nodes(self, tree: Tree, embargo: Embargo = PUBLIC) -> None:
+        """Serves the nodes of a tree."""
+        self._trees.setdefault((tree.root, tree.height), (tree, embargo))
 
     def put_tensors(self, tensors: Mapping[str, Array], embargo: Embargo = PUBLIC) -> bytes:
         """Serves a state or a batch: its tensors, in this order, and the tree over their roots. Returns the root."""
@@ -151,6 +171,25 @@ class MemoryStore:
         """See DataSource."""
         return self._serve("tree", self._leaves.get((root, height)), root)
 
+    def tile(self, root: bytes, size: int, index: int) -> bytes:
+        """See DataSource."""
+        content = self.tensor(root, size)
+        if not 0 <= index * TILE_BYTES < size:
+            raise _missing("tile", root)
+        return content[index * TILE_BYTES : (index + 1) * TILE_BYTES].ljust(TILE_BYTES, b"\0")
+
+    def nodes(self, root: bytes, height: int, level: int, index: int, m: int) -> bytes:
+        """See DataSource."""
+        tree, embargo = self._trees.get((root, height), (None, PUBLIC))
+        if tree is None or not self._open(embargo):
+            raise _missing("tree", root)
+        if not 0 <= m <= MAX_DEPTH:
+            raise _missing("node", root)
+        try:
+            return b"".join(tree.children(level, index, m))
+        except CommitmentError as error:
+            raise _missing("node", root) from error
+
     def verdicts(self, match: int) -> Sequence[SignedVerdict]:
         """See DataSource."""
         return tuple(self._verdicts.get(match, ()))
@@ -158,10 +197,13 @@ class MemoryStore:
     def _serve(self, kind: str, entry: _Entry | None, root: bytes) -> bytes:
         # One answer for "unknown" and "not yet": whether a root is that of a claim is itself a secret until the
         # deadline.
-        final, latest = self._clock()
-        if entry is None or (final < entry.embargo.final and latest < entry.embargo.latest):
+        if entry is None or not self._open(entry.embargo):
             raise _missing(kind, root)
         return entry.content
+
+    def _open(self, embargo: Embargo) -> bool:
+        final, latest = self._clock()
+        return final >= embargo.final or latest >= embargo.latest
 
 
 class Fetcher:
@@ -195,6 +237,22 @@ class Fetcher:
         """The first `count` leaves of the tree with this root."""
         tree = self.tree(root, tree_height)
         return [tree.leaf(i) for i in range(count)]
+
+    def tile(self, root: bytes, size: int, index: int, leaf: bytes) -> bytes:
+        """The tile with this index and hash of the tensor with this root and size."""
+
+        def ask(source: DataSource) -> bytes:
+            tile = bytes(source.tile(root, size, index))
+            if len(tile) != TILE_BYTES or keccak256(tile) != leaf:
+                raise _wrong("tile", leaf, f"{len(tile)} bytes were served that are not the tile")
+            return tile
+
+        return self._first("tile", leaf, ask)
+
+    def path(self, own: Tree, root: bytes) -> PathTree:
+        """The tree with this root, of the height of one's own, as far as it is needed to show where it first differs
+        from one's own. Raises DataError also if nothing below the root differs."""
+        return self._first("tree", root, lambda source: _read_path(source, own, root))
 
     def state(self, root: bytes, program: Program) -> State:
         """The state with this root: an array per slot, in slot order."""
@@ -262,6 +320,29 @@ def _read_tree(content: bytes, root: bytes, tree_height: int) -> Tree:
     if tree.root != root:
         raise _wrong("tree", root, "the leaves hash to another root")
     return tree
+
+
+def _read_path(source: DataSource, own: Tree, root: bytes) -> PathTree:
+    """Walks down along the first difference, a few levels at a time; every answer is checked against the node above."""
+    level, index = own.height, 0
+    known = {(level, 0): root}
+    while level:
+        m = min(MAX_DEPTH, level)
+        content = source.nodes(root, own.height, level, index, m)
+        if len(content) != 32 << m:
+            raise _wrong("tree", root, f"{len(content)} bytes are not {1 << m} nodes")
+        below = Tree([content[i : i + 32] for i in range(0, len(content), 32)], m)
+        if below.root != known[level, index]:
+            raise _wrong("tree", root, "the nodes hash to another node")
+        for k in range(m):
+            for i in range(1 << m - k):
+                known[level - m + k, (index << m - k) + i] = below.node(k, i)
+        mine = own.children(level, index, m)
+        found = next((i for i in range(1 << m) if mine[i] != below.leaf(i)), None)
+        if found is None:
+            raise _wrong("tree", root, "it does not differ from one's own")
+        level, index = level - m, (index << m) + found
+    return PathTree(own, known, index)
 
 
 def _load_program(files: Mapping[str, bytes], root: bytes) -> Program:

@@ -1,7 +1,8 @@
-"""The contract's events as frozen dataclasses, and their decoding from logs.
+"""The contracts' events as frozen dataclasses, and their decoding from logs.
 
-One class per event of contracts/interfaces/IVerde.sol, fields in its order, in snake case; `meta` says where on the
-chain it stands. `node/fold.py` rebuilds the contract's state from them.
+One class per event of contracts/interfaces/IVerde.sol, and of the referees that keep a state (IEvmReferee.sol,
+IAppealReferee.sol); fields in their order, in snake case; `meta` says where on the chain it stands. `node/fold.py`
+rebuilds the contracts' state from them.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from eth_utils.crypto import keccak
 
 from node.chain.abi import abi_type, artifact, check_fields, from_abi
 from node.errors import ConfigError, MalformedLog
-from node.structs import Level, Outcome, Phase, Reason, Side, TaskParams
+from node.structs import Level, Outcome, Phase, Reason, Ruling, Side, TaskParams
 
 
 @dataclass(frozen=True, order=True)
@@ -151,10 +152,11 @@ class Posted(_Event):
 
 @dataclass(frozen=True)
 class Judged(_Event):
-    """The true output root of the disputed node; `available` is false if the referee could not get its inputs."""
+    """The referee ruled on the disputed node (`output_root` is the true one if the ruling is ROOT), or the contract
+    computed a hash node."""
 
     match_id: int
-    available: bool
+    ruling: Ruling
     output_root: bytes
     time: int
 
@@ -241,6 +243,129 @@ class Withdrawn(_Event):
     amount: int
 
 
+@dataclass(frozen=True)
+class _TrialEvent(_Event):
+    """An event of a referee, about match `match_id` of the Verde contract at `verde`."""
+
+    verde: str
+    match_id: int
+
+
+@dataclass(frozen=True)
+class Begun(_TrialEvent):
+    """A trial began; side A is due since `since`."""
+
+    tile_height: int
+    vm_height: int
+    elements: int
+    item_size: int
+    since: int
+
+
+@dataclass(frozen=True)
+class TrialOpened(_TrialEvent):
+    """The children of A's output root; B is due."""
+
+    children: tuple[bytes, ...]
+    time: int
+
+
+@dataclass(frozen=True)
+class TrialAdvanced(_TrialEvent):
+    """`mover` proved the first divergence, over tiles or over states, `m` levels further down."""
+
+    mover: Side
+    m: int
+    position: int
+    rest: int
+    a: bytes
+    b: bytes
+    siblings: tuple[bytes, ...]
+    children: tuple[bytes, ...]
+    time: int
+
+
+@dataclass(frozen=True)
+class TileShown(_TrialEvent):
+    """Side A showed its tile; B is due."""
+
+    tile: bytes
+    time: int
+
+
+@dataclass(frozen=True)
+class ElementFound(_TrialEvent):
+    """The first differing element, and what both sides claim of it as little-endian numbers."""
+
+    element: int
+    value_a: int
+    value_b: int
+    time: int
+
+
+@dataclass(frozen=True)
+class TracePosted(_TrialEvent):
+    """`side` posted the root of the element's trace, B with the top children of its tree."""
+
+    side: Side
+    root: bytes
+    children: tuple[bytes, ...]
+    time: int
+
+
+@dataclass(frozen=True)
+class InstructionFound(_TrialEvent):
+    """The instruction was found: the agreed state before it and both claims of the state after it, as hashes."""
+
+    position: int
+    before: bytes
+    after_a: bytes
+    after_b: bytes
+
+
+@dataclass(frozen=True)
+class Executed(_TrialEvent):
+    """The contract executed the instruction (0 if there is none at pc)."""
+
+    word: int
+    state_after: bytes
+
+
+@dataclass(frozen=True)
+class Ruled(_TrialEvent):
+    """The trial is over."""
+
+    ruling: Ruling
+    time: int
+
+
+@dataclass(frozen=True)
+class VerdictGiven(_TrialEvent):
+    """The committee has spoken; its root stands from `appeal_end` on unless a side appeals."""
+
+    available: bool
+    output_root: bytes
+    signers: int
+    time: int
+    appeal_end: int
+
+
+@dataclass(frozen=True)
+class Appealed(_TrialEvent):
+    """A side has appealed: side A is due from `time` on."""
+
+    account: str
+    time: int
+
+
+@dataclass(frozen=True)
+class CommitteeWrong(_TrialEvent):
+    """Who lost the appeal held the root that these members (bits) had signed."""
+
+    output_root: bytes
+    signers: int
+
+
 Event: TypeAlias = (
     TaskCreated
     | Committed
@@ -262,9 +387,26 @@ Event: TypeAlias = (
     | HoldbackCollected
     | Credited
     | Withdrawn
+    | Begun
+    | TrialOpened
+    | TrialAdvanced
+    | TileShown
+    | ElementFound
+    | TracePosted
+    | InstructionFound
+    | Executed
+    | Ruled
+    | VerdictGiven
+    | Appealed
+    | CommitteeWrong
 )
 
 EVENTS: tuple[type[Event], ...] = get_args(Event)
+TrialMove: TypeAlias = (
+    TrialOpened | TrialAdvanced | TileShown | ElementFound | TracePosted | InstructionFound | Executed | Ruled
+)
+# What the referees call their events where Verde has one of that name.
+_RENAMED = {"Opened": TrialOpened, "Advanced": TrialAdvanced, "Posted": TracePosted}
 
 
 @dataclass(frozen=True)
@@ -283,10 +425,15 @@ def decoders() -> Mapping[bytes, _Decoder]:
     """Topic 0 -> decoder, from the ABI. Raises ConfigError if the ABI and the classes above differ."""
     classes = {cls.__name__: cls for cls in EVENTS}
     found: dict[bytes, _Decoder] = {}
-    for entry in artifact("Verde").abi:
+    # The events of an EvmReferee are those of an AppealReferee, without the last three.
+    entries = [(e, contract) for contract in ("Verde", "AppealReferee") for e in artifact(contract).abi]
+    for entry, contract in entries:
         if entry["type"] != "event":
             continue
-        cls = classes.pop(entry["name"], None)
+        name = entry["name"]
+        if contract != "Verde" and name in _RENAMED:
+            name = _RENAMED[name].__name__
+        cls = classes.pop(name, None)
         if cls is None:
             raise ConfigError("the ABI has an event that the node does not know", where=entry["name"])
         check_fields(cls, entry["inputs"], entry["name"], skip=("meta",))

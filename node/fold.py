@@ -1,4 +1,4 @@
-"""The contract's state, rebuilt from its events: `fold(state, event) -> state`, pure.
+"""The contracts' state, rebuilt from their events: `fold(state, event) -> state`, pure.
 
 `ChainState` mirrors contract storage to the field (a property test compares it with every view of the contract
 after random play) and adds what a player needs and the contract does not keep: the levels of each match with the
@@ -32,12 +32,18 @@ from node.structs import (
     Participant,
     Phase,
     Reason,
+    RefereeKind,
+    Ruling,
     Side,
     Standing,
     Status,
     Task,
     TaskParams,
+    TrialStage,
+    Verdict,
 )
+from node.trial import Move, TrialState, begun, follow, never_begun
+from node.trial import limit as trial_limit
 from repops.commit import height
 
 T = TypeVar("T")
@@ -54,25 +60,6 @@ class Stage(Enum):
     FAILED = "failed"
     VOIDED = "voided"
     CANCELLED = "cancelled"
-
-
-@dataclass(frozen=True)
-class Move:
-    """One accepted `open` or `advance` at a level: who made it, how deep, where it led, what it proved and published.
-
-    `siblings` are those of the divergence proof (none for `open`).
-    """
-
-    side: Side
-    m: int
-    position: int
-    rest: int
-    node_a: bytes
-    node_b: bytes
-    siblings: tuple[bytes, ...]
-    children: tuple[bytes, ...]
-    time: int
-    meta: Meta
 
 
 @dataclass(frozen=True)
@@ -120,8 +107,11 @@ class MatchState(Match):
     ended_at: int = 0
     paid: int = 0
     burned: int = 0
-    available: bool | None = None  # of the judgement, None before there is one
+    ruling: Ruling | None = None  # of the referee or over a hash node, None before there is one
     output_root: bytes | None = None
+    trial: TrialState | None = None  # the game below the operator
+    verdict: Verdict | None = None  # of a committee whose verdict can be appealed
+    wrong_members: int = 0  # bits of the members who signed the root that lost an appeal
 
     @property
     def at(self) -> LevelState:
@@ -162,6 +152,7 @@ class TaskState(Task):
     members: Mapping[str, Member] = field(default_factory=dict)
     match_ids: tuple[int, ...] = ()
     settled_claim: int = 0  # id of the claim that stands, 0 before
+    referee_kind: RefereeKind = RefereeKind.UNKNOWN
 
     def index_of(self, account: str) -> int | None:
         """The participant index of an account (checksummed), None if it takes no part."""
@@ -190,8 +181,10 @@ class TaskState(Task):
 
 @dataclass(frozen=True)
 class ChainState:
-    """Everything the contract knows. `last` is where the last folded event stands."""
+    """Everything the contracts know. `referees`: the kind of each referee that this node knows, by address. `last` is
+    where the last folded event stands."""
 
+    referees: Mapping[str, RefereeKind] = field(default_factory=dict)
     tasks: Mapping[int, TaskState] = field(default_factory=dict)
     matches: Mapping[int, MatchState] = field(default_factory=dict)
     credits: Mapping[str, int] = field(default_factory=dict)
@@ -209,16 +202,27 @@ class ChainState:
         return tuple(m for m in (self.matches[i] for i in task.match_ids) if m.phase is not Phase.DONE)
 
 
+class Asked(Enum):
+    """What a match in phase Referee waits for: a committee's verdict, an appeal against it, the sides of a trial."""
+
+    VERDICT = "verdict"
+    APPEAL = "appeal"
+    TRIAL = "trial"
+
+
 @dataclass(frozen=True)
 class Due:
-    """What a live match waits for: `phase` says which call, `side` who is due (None: the referee, anyone may bring the
-    verdict). A call counts iff it is mined before `deadline`; from then on `timeout` is the only call (`late`)."""
+    """What a live match waits for: `phase` says which call, `side` who is due (None: nobody, anyone may bring the
+    verdict). A call counts iff it is mined before `deadline`; from then on one call is left, which ends the match, or
+    leads to what comes then (`late`): `timeout`; in phase Referee `conclude` for a trial, else `judge` without
+    evidence. asked: in phase Referee."""
 
     phase: Phase
     side: Side | None
     since: int
     limit: int
     late: bool
+    asked: Asked | None = None
 
     @property
     def deadline(self) -> int:
@@ -252,10 +256,34 @@ def due(task: TaskState, match: MatchState, now: int) -> Due | None:
         case Phase.POST_A | Phase.POST_B:
             side, limit = match.turn, task.build_window
         case Phase.REFEREE:
-            side, limit = None, task.referee_window
+            return _referee_due(task, match, now)
         case _:
             side, limit = match.turn, match.clock(match.turn)
     return Due(match.phase, side, match.since, limit, now - match.since >= limit)
+
+
+def _referee_due(task: TaskState, match: MatchState, now: int) -> Due:
+    verdict = match.verdict
+
+    def wait(asked: Asked, side: Side | None, since: int, limit: int) -> Due:
+        return Due(match.phase, side, since, limit, now - since >= limit, asked)
+
+    opening = match.since
+    if task.referee_kind is RefereeKind.APPEAL:
+        if verdict is None:
+            opening += task.referee_window
+        elif verdict.available and not verdict.appealed_at:
+            return wait(Asked.APPEAL, None, verdict.time, verdict.appeal_window)
+        else:
+            opening = verdict.appealed_at or verdict.time
+    if not task.referee_kind.has_trials or now < opening:
+        return wait(Asked.VERDICT, None, match.since, task.referee_window)
+    trial = match.trial
+    if trial is None:
+        return wait(Asked.TRIAL, Side.A, opening, match.clock_a)
+    if trial.stage is TrialStage.DONE:
+        return wait(Asked.TRIAL, None, trial.since, 0)
+    return wait(Asked.TRIAL, trial.turn, trial.since, trial_limit(trial, task.build_window))
 
 
 def can_cancel(task: TaskState, now: int) -> bool:
@@ -389,6 +417,23 @@ def _fold(state: ChainState, event: Event) -> ChainState:
             return _with(state, replace(state.tasks[event.task_id], confirmed=True))
         case ev.HoldbackCollected():
             return _with(state, _mark(state.tasks[event.task_id], event.index, holdback_collected=True))
+        case ev.Begun():
+            return _with(state, _begun(state, event))
+        case ev.VerdictGiven() | ev.Appealed():
+            return _with(state, _verdict(state, event))
+        case ev.CommitteeWrong():
+            return _with(state, replace(_live(state, event, Phase.REFEREE), wrong_members=event.signers))
+        case (
+            ev.TrialOpened()
+            | ev.TrialAdvanced()
+            | ev.TileShown()
+            | ev.ElementFound()
+            | ev.TracePosted()
+            | ev.InstructionFound()
+            | ev.Executed()
+            | ev.Ruled()
+        ):
+            return _with(state, _tried(state, event))
     assert_never(event)
 
 
@@ -446,6 +491,7 @@ def _created(state: ChainState, event: ev.TaskCreated) -> ChainState:
         created_at=event.time,
         params=p,
         members={account: Member(named=True, participant=0) for account in p.providers},
+        referee_kind=state.referees.get(p.referee, RefereeKind.UNKNOWN),
     )
     return _with(state, task)
 
@@ -687,8 +733,52 @@ def _judged(state: ChainState, event: ev.Judged) -> MatchState:
     if match.phase is Phase.HASH_NODE:
         match = _charge(state, match, Side.A, event.time)
     else:
-        match = replace(match, since=event.time, verbs=match.verbs + 1)
-    return replace(match, available=event.available, output_root=event.output_root)
+        task = state.tasks[match.task_id]
+        match = replace(match, verbs=match.verbs + 1 + _ruling_verbs(task, match))
+    return replace(match, ruling=event.ruling, output_root=event.output_root)
+
+
+def _ruling_verbs(task: TaskState, match: MatchState) -> int:
+    """The verbs that the referee counts beside the one that fetches its ruling."""
+    tried = 0 if match.trial is None else match.trial.verbs
+    match task.referee_kind:
+        case RefereeKind.EVM:
+            return tried
+        case RefereeKind.APPEAL:
+            stands = match.verdict is not None and match.verdict.available and not match.verdict.appealed_at
+            return 1 if stands else tried + 2
+    return 0
+
+
+def _begun(state: ChainState, event: ev.Begun) -> MatchState:
+    match = _live(state, event, Phase.REFEREE)
+    if match.trial is not None:
+        raise _inconsistent(event, "the trial has begun already")
+    return replace(match, trial=begun(state.tasks[match.task_id], match, event))
+
+
+def _tried(state: ChainState, event: ev.TrialMove) -> MatchState:
+    match = _live(state, event, Phase.REFEREE)
+    task = state.tasks[match.task_id]
+    trial = match.trial
+    if trial is None:
+        if not isinstance(event, ev.Ruled):
+            raise _inconsistent(event, "the trial has not begun")
+        return replace(match, trial=never_begun(event.ruling))
+    after = follow(trial, event, task.build_window)
+    if after is None:
+        raise _inconsistent(event, f"the trial is at {trial.stage.name}, rest {trial.rest}")
+    return replace(match, trial=after)
+
+
+def _verdict(state: ChainState, event: ev.VerdictGiven | ev.Appealed) -> MatchState:
+    match = _live(state, event, Phase.REFEREE)
+    if isinstance(event, ev.VerdictGiven):
+        window = event.appeal_end - event.time
+        return replace(match, verdict=Verdict(event.output_root, event.time, window, 0, event.available, event.signers))
+    if match.verdict is None:
+        raise _inconsistent(event, "there is no verdict")
+    return replace(match, verdict=replace(match.verdict, appealed_at=event.time))
 
 
 def _match_ended(state: ChainState, event: ev.MatchEnded) -> ChainState:

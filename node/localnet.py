@@ -4,24 +4,41 @@ each other's data source. Used by `verde demo` and by the tests.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from hexbytes import HexBytes
 
+from node.actions import AskReferee
 from node.chain.devnet import Devnet
 from node.chain.rpc import Rpc
 from node.chain.sender import Sender, Sent
 from node.data import DataSource
 from node.errors import VerdeError
 from node.fold import ChainState, TaskState, due
-from node.plan import AskReferee
 from node.player import Link, Player
-from node.structs import Status
+from node.structs import RefereeKind, Status
 
 LAST_SECONDS = 3  # how close to a deadline the slowest actor that is modelled acts
 
 P = TypeVar("P", bound=Player)
+
+
+@dataclass(frozen=True)
+class Contracts:
+    """Addresses."""
+
+    verde: str
+    committee: str
+    evm: str
+    appeal: str
+
+    @property
+    def referees(self) -> Mapping[str, RefereeKind]:
+        """The referees' kinds by address."""
+        kinds = RefereeKind.COMMITTEE, RefereeKind.EVM, RefereeKind.APPEAL
+        return dict(zip((self.committee, self.evm, self.appeal), kinds, strict=True))
 
 
 class Stuck(VerdeError):
@@ -35,10 +52,11 @@ class Localnet:
     with the account's name; `names` account addresses to names.
     """
 
-    def __init__(self, devnet: Devnet | None = None, contracts: tuple[str, str] | None = None) -> None:
-        """contracts: the addresses of Verde and of the committee referee; deployed if None."""
+    def __init__(self, devnet: Devnet | None = None, contracts: Contracts | None = None) -> None:
+        """contracts: deployed if None."""
         self.devnet = devnet or Devnet()
-        self.verde, self.referee = contracts or deploy(self.devnet)
+        self.contracts = contracts or deploy(self.devnet)
+        self.verde = self.contracts.verde
         self.directory: dict[str, DataSource] = {}
         self.actors: list[Player] = []
         self.names: dict[str, str] = {}
@@ -55,7 +73,11 @@ class Localnet:
         self.names[account.address] = name
         self.start_balances[account.address] = self.balance(account.address)
         return Link.connect(
-            self.rpc(provider), self.verde, account, on_sent=lambda sent: self.sent.append((name, sent))
+            self.rpc(provider),
+            self.verde,
+            account,
+            referees=self.contracts.referees,
+            on_sent=lambda sent: self.sent.append((name, sent)),
         )
 
     def add(self, player: P) -> P:
@@ -121,7 +143,7 @@ class Localnet:
         return min((instant for instant in instants if instant > now), default=now + 1)
 
 
-def deploy(devnet: Devnet) -> tuple[str, str]:
-    """Deploys Verde and the committee referee; returns their addresses."""
+def deploy(devnet: Devnet) -> Contracts:
+    """Deploys Verde and the referees."""
     deployer = Sender(Rpc(devnet.provider, devnet.chain_id), devnet.account("deployer"))
-    return deployer.deploy("Verde"), deployer.deploy("CommitteeReferee")
+    return Contracts(*(deployer.deploy(name) for name in ("Verde", "CommitteeReferee", "EvmReferee", "AppealReferee")))

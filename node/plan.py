@@ -1,15 +1,35 @@
 """What an actor does next: a pure function of the contract's state, the time and what the actor has at hand.
 
 `plan` remembers nothing: an action that was done has changed the state and is not planned again, so a restart or a
-reorg needs no journal. Its actions are of two kinds: `Chain` actions become one transaction each, `Local` actions are
-work that a later plan builds on (trees to build, trees to fetch, inputs to serve).
+reorg needs no journal. The game below the operator is planned in `node/trial_plan.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 
+from node.actions import (
+    Action,
+    Advance,
+    BuildSteps,
+    BuildTrace,
+    Challenge,
+    Collect,
+    CollectHoldback,
+    Commit,
+    Expire,
+    FetchTree,
+    HashNode,
+    LocalView,
+    Open,
+    OwnClaim,
+    Pair,
+    Post,
+    Reveal,
+    Settle,
+    Timeout,
+    Withdraw,
+)
 from node.fold import (
     ChainState,
     MatchState,
@@ -23,258 +43,11 @@ from node.fold import (
     owed,
     stage,
 )
-from node.moves import opening_before, siblings_of_a
-from node.structs import (
-    NO_OPENING,
-    ZERO,
-    HashInput,
-    Input,
-    Level,
-    Node,
-    Opening,
-    Phase,
-    ProgramHeader,
-    Side,
-    Standing,
-)
-from repops import Program
-from repops.commit import Divergence, Tree, divergence_between, divergence_proof
-from repops.graph.encoding import HASH_CODE
-from repops.graph.ir import Ref, RefKind
-
-# ------------------------------------------------------------------------------------------------------------ Actions
-
-
-@dataclass(frozen=True)
-class Chain:
-    """One transaction."""
-
-
-@dataclass(frozen=True)
-class Commit(Chain):
-    """Takes a seat with a sealed claim and pays the bond."""
-
-    task: int
-    commitment: bytes
-    bond: int
-
-
-@dataclass(frozen=True)
-class Reveal(Chain):
-    """Opens the commitment. proof: of the claim's last real leaf, `final_root`."""
-
-    task: int
-    claim_root: bytes
-    final_root: bytes
-    salt: bytes
-    proof: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class Challenge(Chain):
-    """Joins as a challenger with a claim and pays the bond."""
-
-    task: int
-    claim_root: bytes
-    final_root: bytes
-    proof: tuple[bytes, ...]
-    bond: int
-
-
-@dataclass(frozen=True)
-class Expire(Chain):
-    """Ends a task with fewer than two commitments."""
-
-    task: int
-
-
-@dataclass(frozen=True)
-class Pair(Chain):
-    """Starts the next match."""
-
-    task: int
-
-
-@dataclass(frozen=True)
-class Settle(Chain):
-    """Ends a task that nobody disputes any more."""
-
-    task: int
-
-
-@dataclass(frozen=True)
-class Collect(Chain):
-    """Credits a participant what an ended task owes it."""
-
-    task: int
-    index: int
-
-
-@dataclass(frozen=True)
-class CollectHoldback(Chain):
-    """Credits a participant the held-back share of its reward."""
-
-    task: int
-    index: int
-
-
-@dataclass(frozen=True)
-class Withdraw(Chain):
-    """Sends an account its credit."""
-
-    account: str
-
-
-@dataclass(frozen=True)
-class Open(Chain):
-    """Opens the top children of A's root."""
-
-    match: int
-    children: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class Advance(Chain):
-    """A first-divergence proof over `m` levels."""
-
-    match: int
-    m: int
-    index: int
-    a: bytes
-    b: bytes
-    siblings: tuple[bytes, ...]
-    children: tuple[bytes, ...]
-    pre: Opening
-
-
-@dataclass(frozen=True)
-class Post(Chain):
-    """Posts the root of one's tree of the level. proof: of its last real leaf."""
-
-    match: int
-    root: bytes
-    proof: tuple[bytes, ...]
-
-
-@dataclass(frozen=True)
-class HashNode(Chain):
-    """Has a hash node judged by the contract."""
-
-    match: int
-    header: ProgramHeader
-    node: Node
-    proof: tuple[bytes, ...]
-    left: HashInput
-    right: HashInput
-
-
-@dataclass(frozen=True)
-class Judge(Chain):
-    """Brings the committee's verdict."""
-
-    match: int
-    evidence: bytes
-
-
-@dataclass(frozen=True)
-class Timeout(Chain):
-    """Ends a match whose due side is late."""
-
-    match: int
-
-
-@dataclass(frozen=True)
-class Local:
-    """Work of one's own; nothing is sent."""
-
-
-@dataclass(frozen=True)
-class BuildSteps(Local):
-    """Re-execute the segment that begins with step `first` and build the tree over its states."""
-
-    task: int
-    first: int
-
-
-@dataclass(frozen=True)
-class BuildTrace(Local):
-    """Re-execute a step: the trees over its trace and its pre-state, and those of program, batch and constants."""
-
-    task: int
-    step: int
-
-
-@dataclass(frozen=True)
-class FetchTree(Local):
-    """Ask the opponent for its tree of a level: with it the level takes one transaction."""
-
-    root: bytes
-    height: int
-    owner: str
-
-
-@dataclass(frozen=True)
-class ServeInputs(Local):
-    """Put up what the referee needs to recompute a node: the inputs' tensors and the trees they stand in."""
-
-    task: int
-    step: int
-    node: int
-
-
-@dataclass(frozen=True)
-class AskReferee(Local):
-    """Ask the committee's members for their verdicts."""
-
-    match: int
-
-
-Action = Chain | Local
-
-# ---------------------------------------------------------------------------------------------------------- Local view
-
-
-@dataclass(frozen=True)
-class OwnClaim:
-    """A claim of one's own: its tree, the state it ends in, the salt of its commitment and the commitment."""
-
-    tree: Tree
-    final_root: bytes
-    count: int
-    salt: bytes
-    commitment: bytes
-
-
-@dataclass(frozen=True)
-class LocalView:
-    """What an actor knows of itself, and what it is there for.
-
-    final: the time of a finalized block, in seconds.
-    claims: by task. segments: own trees by (task, first step). traces: own trees by (task, step). trees: every tree at
-    hand by its root, own or fetched and checked. unreachable: roots of trees that were asked for in vain. programs: by
-    task. served: (task, step, node) whose inputs are put up. evidence: for `judge`, by match. asked: matches
-    whose committee has been asked in this tick. takes_seats, challenges: whether it joins tasks for which it has a
-    claim, before and after the reveals. one_transaction: whether it asks the other side for its tree, to settle a
-    level with one proof; if not, or if the other side does not serve it, the level is played move by move. watched:
-    tasks that it moves along though it takes no part (a client its own).
-    """
-
-    address: str
-    final: int = 0
-    claims: Mapping[int, OwnClaim] = field(default_factory=dict)
-    segments: Mapping[tuple[int, int], Tree] = field(default_factory=dict)
-    traces: Mapping[tuple[int, int], Tree] = field(default_factory=dict)
-    trees: Mapping[bytes, Tree] = field(default_factory=dict)
-    unreachable: frozenset[bytes] = frozenset()
-    programs: Mapping[int, Program] = field(default_factory=dict)
-    served: frozenset[tuple[int, int, int]] = frozenset()
-    evidence: Mapping[int, bytes] = field(default_factory=dict)
-    asked: frozenset[int] = frozenset()
-    watched: frozenset[int] = frozenset()
-    takes_seats: bool = False
-    challenges: bool = False
-    one_transaction: bool = True
-
+from node.moves import Place
+from node.structs import NO_OPENING, Level, Phase, Side, Standing
+from node.trial_plan import referee_actions
+from node.witness import node_struct, open_input
+from repops.commit import Tree
 
 # ---------------------------------------------------------------------------------------------------------------- Plan
 
@@ -365,12 +138,12 @@ def _match_actions(
     waits = due(task, match, now)
     if waits is None:
         return
-    if waits.late:
-        yield Timeout(match.match_id)
-        return
     side = None if index is None else match.side_of(index)
     if waits.phase is Phase.REFEREE:
-        yield from _referee_actions(local, match, side)
+        yield from referee_actions(local, task, match, side, waits)
+        return
+    if waits.late:
+        yield Timeout(match.match_id)
         return
     if side is None:
         return
@@ -381,17 +154,6 @@ def _match_actions(
             yield from _hash_node(local, task, match)
         else:
             yield from _moves(local, task, match, side)
-
-
-def _referee_actions(local: LocalView, match: MatchState, side: Side | None) -> Iterator[Action]:
-    key = (match.task_id, match.step, match.position)
-    if side is not None and match.task_id in local.claims and key not in local.served:
-        yield ServeInputs(*key)
-    evidence = local.evidence.get(match.match_id)
-    if evidence is not None:
-        yield Judge(match.match_id, evidence)
-    elif match.match_id not in local.asked:
-        yield AskReferee(match.match_id)
 
 
 def _post_actions(local: LocalView, match: MatchState, side: Side, due_side: Side | None) -> Iterator[Action]:
@@ -435,36 +197,16 @@ def _moves(local: LocalView, task: TaskState, match: MatchState, side: Side) -> 
     if local.one_transaction and theirs is None and theirs_root not in local.unreachable:
         yield FetchTree(theirs_root, level.height, task.roster[match.index(side.other)].account)
         return
-    if theirs is not None:
-        a, b = (own, theirs) if side is Side.A else (theirs, own)
-        found = divergence_between(a, b, match.rest, match.position)
-    elif match.phase is Phase.OPEN:
-        yield Open(match.match_id, tuple(own.children(match.rest, match.position, _arity(task, match.rest))))
+    place = Place(match.rest, match.position, task.arity_bits, level.moves)
+    if theirs is None and match.phase is Phase.OPEN:
+        yield Open(match.match_id, place.opening(own))
         return
-    else:
-        found = divergence_proof(own, match.rest, match.position, match.children, mine_is_a=side is Side.A)
-    position = match.position << found.m | found.index
-    rest = match.rest - found.m
-    children = tuple(own.children(rest, position, _arity(task, rest))) if rest else ()
+    step = place.step(own, theirs, side, match.children)
     pre = NO_OPENING
-    if rest == 0 and level.level is not Level.OPERATORS and 0 < position < level.leaves:
-        pre = _opening(match, own, own if side is Side.A else theirs, position, found)
-    yield Advance(match.match_id, found.m, found.index, found.a, found.b, found.siblings, children, pre)
-
-
-def _arity(task: TaskState, rest: int) -> int:
-    return min(task.arity_bits, rest)
-
-
-def _opening(match: MatchState, own: Tree, tree_a: Tree | None, position: int, found: Divergence) -> Opening:
-    """The leaf before the divergence, under A's root. tree_a: A's tree, if it is at hand."""
-    if tree_a is not None:
-        return Opening(tree_a.leaf(position - 1), tuple(tree_a.prove(position - 1)))
-    siblings = siblings_of_a(found.index, found.m, found.siblings)
-    for move in reversed(match.at.moves):
-        siblings += siblings_of_a(move.position & (1 << move.m) - 1, move.m, move.siblings)
-    value, proof = opening_before(own, position, found.a, siblings)
-    return Opening(value, tuple(proof))
+    if step.rest == 0 and level.level is not Level.OPERATORS and 0 < step.position < level.leaves:
+        pre = place.before(own, own if side is Side.A else theirs, step)
+    found = step.found
+    yield Advance(match.match_id, found.m, found.index, found.a, found.b, found.siblings, step.children, pre)
 
 
 def _hash_node(local: LocalView, task: TaskState, match: MatchState) -> Iterator[Action]:
@@ -480,27 +222,5 @@ def _hash_node(local: LocalView, task: TaskState, match: MatchState) -> Iterator
         yield BuildTrace(match.task_id, match.step)
         return
     node = program.trace_node(match.position)
-    left, right = (_hash_input(local, task, match, (trace, pre), operand.ref) for operand in node.inputs)
-    inputs = tuple(Input(int(i.ref.kind), i.ref.index, int(i.dtype), ()) for i in node.inputs)
-    struct = Node(HASH_CODE, (), (), inputs, int(node.dtype), (), 0, 0)
-    yield HashNode(match.match_id, header, struct, tuple(nodes.prove(match.position)), left, right)
-
-
-def _hash_input(local: LocalView, task: TaskState, match: MatchState, trees: tuple[Tree, Tree], ref: Ref) -> HashInput:
-    """One operand of a hash node with its proofs. trees: A's trace and the pre-state."""
-    trace, pre = trees
-    match ref.kind:
-        case RefKind.NODE:
-            return HashInput(trace.leaf(ref.index), tuple(trace.prove(ref.index)))
-        case RefKind.STATE:
-            return HashInput(pre.leaf(ref.index), tuple(pre.prove(ref.index)))
-        case RefKind.CONSTANT:
-            constants = local.trees[task.params.program.constants_root]
-            return HashInput(constants.leaf(ref.index), tuple(constants.prove(ref.index)))
-        case RefKind.BATCH:
-            data = local.trees[task.data_root]
-            at = match.step % task.batch_count
-            batch = local.trees[data.leaf(at)]
-            return HashInput(batch.leaf(ref.index), tuple(batch.prove(ref.index)), batch.root, tuple(data.prove(at)))
-        case RefKind.ZERO:
-            return HashInput(ZERO, ())
+    left, right = (open_input(local.trees, task, match, trace, operand.ref) for operand in node.inputs)
+    yield HashNode(match.match_id, header, node_struct(node), tuple(nodes.prove(match.position)), left, right)

@@ -8,25 +8,21 @@ from dataclasses import dataclass
 
 from eth_account.signers.local import LocalAccount
 
-from node.chain import committee
-from node.chain.contracts import Call, Verde
-from node.chain.reader import Follower, LogReader
-from node.chain.rpc import Rpc, RpcRefused
-from node.chain.sender import AlreadyDone, Sender, Sent
-from node.data import DataSource, Fetcher, MemoryStore
-from node.errors import DataError, RpcUnavailable, TxReverted, TxUnresolved
-from node.events import Event
-from node.fold import ChainState, TaskState
-from node.plan import (
+from node.actions import (
     Action,
     Advance,
+    Appeal,
     AskReferee,
+    Batch,
     Chain,
     Challenge,
     Collect,
     CollectHoldback,
     Commit,
+    Conclude,
+    Execute,
     Expire,
+    FetchTile,
     FetchTree,
     HashNode,
     Judge,
@@ -35,13 +31,28 @@ from node.plan import (
     Open,
     Pair,
     Post,
+    PostElement,
     Reveal,
     Settle,
+    ShowTiles,
+    SubmitVerdict,
     Timeout,
+    TrialAdvance,
+    TrialBegin,
+    TrialOpen,
     Withdraw,
-    plan,
 )
-from node.structs import Status
+from node.chain import committee
+from node.chain.contracts import Call, TrialReferee, Verde
+from node.chain.reader import Follower, LogReader
+from node.chain.rpc import Rpc, RpcRefused
+from node.chain.sender import AlreadyDone, Sender, Sent
+from node.data import DataSource, Fetcher, MemoryStore
+from node.errors import DataError, RpcUnavailable, TxReverted, TxUnresolved
+from node.events import Event
+from node.fold import TaskState
+from node.plan import plan
+from node.structs import RefereeKind, Status
 from node.verdict import Committee
 from repops.commit import Tree
 
@@ -65,12 +76,14 @@ class Link:
         address: str,
         account: LocalAccount,
         *,
+        referees: Mapping[str, RefereeKind] | None = None,
         start: int = 0,
         on_sent: Callable[[Sent], None] | None = None,
     ) -> Link:
-        """A link of an account to the Verde contract at an address. start: the block before the contract's
-        creation. on_sent: hears of every transaction of the account."""
-        follower = Follower(LogReader(rpc, address), start=start)
+        """A link of an account to the Verde contract at an address. referees: the kinds of the referee contracts that
+        are trusted to be what they seem, by address. start: the block before the contract's creation. on_sent: hears of
+        every transaction of the account."""
+        follower = Follower(LogReader(rpc, address, referees=referees), start=start)
         return cls(Verde(rpc, address), follower, Sender(rpc, account, on_sent=on_sent))
 
     @property
@@ -90,7 +103,7 @@ class Player:
         self.address = link.sender.address
         self.directory = directory
         self.on_action = on_action
-        self.state = ChainState()
+        self.state = link.follower.state
         self.now = 0  # time of the latest block
         self.final = 0  # time of a finalized block
         self.trouble: RpcUnavailable | TxUnresolved | None = None  # what ended the last tick early
@@ -99,6 +112,7 @@ class Player:
         self._unreachable: set[bytes] = set()
         self._asked: set[int] = set()
         self._evidence: dict[int, bytes] = {}
+        self._tiles: dict[bytes, bytes] = {}
 
     def tick(self) -> list[Action]:
         """Does everything that is to be done now, and returns what was done.
@@ -167,6 +181,7 @@ class Player:
             trees=self._trees,
             unreachable=frozenset(self._unreachable),
             evidence=self._evidence,
+            tiles=self._tiles,
             asked=frozenset(self._asked),
         )
 
@@ -185,6 +200,12 @@ class Player:
                         "%s: no tree of %s at hand, the level is played move by move: %s", self.address, owner, error
                     )
                     self._unreachable.add(root)
+            case FetchTile(leaf, root, size, index, owner):
+                try:
+                    self._tiles[leaf] = self.fetcher(owner, others=False).tile(root, size, index, leaf)
+                except DataError as error:
+                    log.info("%s: no tile of %s at hand, it has to show it itself: %s", self.address, owner, error)
+                    self._unreachable.add(leaf)
             case AskReferee(match_id):
                 self._asked.add(match_id)
                 self._ask_referee(match_id)
@@ -256,21 +277,52 @@ class Player:
                 return verde.judge(match, evidence, verbs=self._verbs(match))
             case Timeout(match):
                 return verde.timeout(match, verbs=self._verbs(match))
+            case _:
+                return self._trial_call(action)
+
+    def _trial_call(self, action: Chain) -> Call:
+        match_id: int = getattr(action, "match", 0)
+        match = self.state.matches.get(match_id)
+        if match is None:
+            raise TypeError(f"{type(action).__name__} is no call")
+        referee = TrialReferee(self.link.verde, self.state.tasks[match.task_id].referee)
+        verbs = 0 if match.trial is None else match.trial.verbs
+        match action:
+            case Batch(_, parts):
+                return referee.multicall([self._trial_call(part) for part in parts])
+            case TrialBegin(_, header, node, proof):
+                return referee.begin(match_id, header, node, proof)
+            case TrialOpen(_, children):
+                return referee.open(match_id, children, verbs=verbs)
+            case TrialAdvance(_, m, index, a, b, siblings, children, pre):
+                return referee.advance(match_id, m, index, a, b, siblings, children, pre, verbs=verbs)
+            case ShowTiles(_, tile_a, tile_b):
+                return referee.show_tiles(match_id, tile_a, tile_b, verbs=verbs)
+            case PostElement(_, root, proof, children):
+                return referee.post(match_id, root, proof, children, verbs=verbs)
+            case Execute(_, header, node, proof, witness):
+                return referee.execute(match_id, header, node, proof, witness, verbs=verbs)
+            case Conclude():
+                return referee.conclude(match_id)
+            case SubmitVerdict(_, config, verdict):
+                return referee.submit_verdict(match_id, config, verdict)
+            case Appeal():
+                return referee.appeal(match_id)
         raise TypeError(f"{type(action).__name__} is no call")
 
     def _verbs(self, match_id: int) -> int:
         return self.state.matches[match_id].verbs
 
     def _ask_referee(self, match_id: int) -> None:
-        """Collects the committee's verdicts; with enough of them that agree there is evidence."""
+        """Collects the members' verdicts; with enough of them that agree the committee has one."""
         match = self.state.matches[match_id]
         task = self.state.tasks[match.task_id]
         try:
-            body = Committee.read(self.link.chain_id, task.referee, task.params.referee_config)
+            body = Committee.of(self.link.chain_id, task)
         except DataError as error:
             log.warning("%s: match %d has no committee to ask: %s", self.address, match_id, error)
             return
         asked = committee.question(self.link.verde.address, task, match)
-        evidence = body.evidence(self.fetcher(*body.members, others=False).verdicts(match_id), asked)
+        evidence = body.verdict(self.fetcher(*body.members, others=False).verdicts(match_id), asked)
         if evidence is not None:
             self._evidence[match_id] = evidence

@@ -11,16 +11,41 @@ from typing import TypeVar
 
 from eth_account.messages import encode_defunct
 
+from node.actions import (
+    BuildElement,
+    BuildOutput,
+    BuildSteps,
+    BuildTrace,
+    BuildWitness,
+    FetchPath,
+    Local,
+    LocalView,
+    OwnClaim,
+    ServeInputs,
+)
 from node.chain.contracts import commitment
 from node.data import DataSource, Embargo, Fetcher, State
 from node.errors import DataError, MissingData, VerdeError, WrongRoot
 from node.fold import Stage, TaskState, stage
-from node.plan import BuildSteps, BuildTrace, Local, LocalView, OwnClaim, ServeInputs, seat_free
+from node.plan import seat_free
 from node.player import Link, Player
-from node.structs import TaskParams
+from node.structs import RefereeKind, TaskParams, Witness
+from node.witness import agreed_state, build_witness
 from node.work import Job, Work
-from repops.commit import Tree, batch_tree, constants_tree, data_tree, height, keccak256, state_tree, tensor_root
+from repops.commit import (
+    TensorTree,
+    Tree,
+    batch_tree,
+    constants_tree,
+    data_tree,
+    height,
+    keccak256,
+    state_tree,
+    tensor_root,
+)
+from repops.errors import CommitmentError
 from repops.graph.encoding import constant_roots, nodes_tree
+from repops.vm import NodeRun
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +64,7 @@ class Reason(Enum):
     TOO_SLOW = "too slow"  # it could not answer within the task's windows
     CLOCK = "clock"  # the windows are too short for anybody to be safe
     MONEY = "money"  # the reward is too small, or the bond too large
+    REFEREE = "referee"  # the contract that decides is none that this node knows
 
 
 class Refusal(VerdeError):
@@ -80,6 +106,9 @@ class _Engagement:
     segments: dict[int, Tree] = field(default_factory=dict)
     traces: dict[int, Tree] = field(default_factory=dict)
     served: set[tuple[int, int]] = field(default_factory=set)
+    outputs: dict[tuple[int, int], TensorTree] = field(default_factory=dict)
+    runs: dict[tuple[int, int], NodeRun] = field(default_factory=dict)
+    elements: dict[tuple[int, int, int], Tree] = field(default_factory=dict)
 
 
 class Provider(Player):
@@ -112,7 +141,8 @@ class Provider(Player):
         self.progress = progress
         self.refusals: dict[int, Refusal] = {}
         self._engagements: dict[int, _Engagement] = {}
-        self._trees: dict[bytes, Tree] = {}
+        self._paths: dict[tuple[bytes, bytes], Tree] = {}
+        self._witnesses: dict[tuple[int, int], Witness | None] = {}
 
     # -- tasks ------------------------------------------------------------------------------------------------------
 
@@ -133,6 +163,7 @@ class Provider(Player):
         """See Player. A task that is another one now is examined and executed anew."""
         super().rewound()
         self.refusals.clear()
+        self._witnesses.clear()
         tasks = self.state.tasks
         self._engagements = {
             task_id: engaged
@@ -212,6 +243,9 @@ class Provider(Player):
 
     def _examine_terms(self, task: TaskState) -> None:
         policy = self.policy
+        if task.referee_kind is RefereeKind.UNKNOWN:
+            what = f"the referee {task.referee} may rule as it likes"
+            raise Refusal(task.task_id, Reason.REFEREE, what, "Name one of the referees that providers know")
         seated = task.index_of(self.address) is not None
         for limit, value, name in (
             (policy.max_steps, task.steps, "steps"),
@@ -286,6 +320,10 @@ class Provider(Player):
             segments={(task, first): tree for task, e in engaged.items() for first, tree in e.segments.items()},
             traces={(task, step): tree for task, e in engaged.items() for step, tree in e.traces.items()},
             programs={task: e.work.job.program for task, e in engaged.items()},
+            outputs={(task, *key): tree for task, e in engaged.items() for key, tree in e.outputs.items()},
+            elements={(task, *key): tree for task, e in engaged.items() for key, tree in e.elements.items()},
+            paths=self._paths,
+            witnesses=self._witnesses,
             served=frozenset((task, *key) for task, e in engaged.items() for key in e.served),
             takes_seats=self.takes_seats,
             challenges=self.challenges,
@@ -308,6 +346,23 @@ class Provider(Player):
                     self.store.put_tensor(tensor, embargo)
                 self._build_trace(self.state.tasks[task], engaged, step)
                 engaged.served.add((step, node))
+            case BuildOutput(task, step, node):
+                self._build_output(self.state.tasks[task], self._engagements[task], step, node)
+            case BuildElement(task, step, node, element, value):
+                engaged = self._engagements[task]
+                tree = engaged.work.element_trace(self._run(engaged, step, node), element, value)
+                engaged.elements[step, node, element] = tree
+                self.store.put_nodes(tree, _embargo(self.state.tasks[task]))
+            case BuildWitness(match, element, position):
+                self._witnesses[match, position] = self._witness(match, element, position)
+            case FetchPath(own, root, owner):
+                trees = (tree for engaged in self._engagements.values() for tree in engaged.elements.values())
+                mine = next(tree for tree in trees if tree.root == own)
+                try:
+                    self._paths[own, root] = self.fetcher(owner, others=False).path(mine, root)
+                except DataError as error:
+                    log.info("%s: no trace of %s at hand, it is played move by move: %s", self.address, owner, error)
+                    self._unreachable.add(root)
             case _:
                 super().perform(action)
 
@@ -326,6 +381,33 @@ class Provider(Player):
             nodes_tree(program),
         ):
             self._serve_tree(tree, task)
+
+    def _build_output(self, task: TaskState, engaged: _Engagement, step: int, node: int) -> None:
+        output = engaged.work.output(step, node)
+        tree = engaged.outputs[step, node] = TensorTree(output, self.threads)
+        self._serve_tree(tree, task)
+        self.store.put_tensor(output, _embargo(task), tree.root)
+        self._build_trace(task, engaged, step)
+
+    def _run(self, engaged: _Engagement, step: int, node: int) -> NodeRun:
+        if (step, node) not in engaged.runs:
+            engaged.runs[step, node] = engaged.work.node_run(step, node)
+        return engaged.runs[step, node]
+
+    def _witness(self, match_id: int, element: int, position: int) -> Witness | None:
+        """The witness for an instruction, None if its own states are not those that both sides have agreed on."""
+        match = self.state.matches[match_id]
+        engaged = self._engagements[match.task_id]
+        run = self._run(engaged, match.step, match.position)
+        before = match.trial.before if match.trial is not None else None
+        if before is not None and agreed_state(run, element, position) != before:
+            return None
+        task, trace = self.state.tasks[match.task_id], engaged.traces[match.step]
+        try:
+            return build_witness(run, element, position, self._trees, task, match, trace)
+        except (KeyError, CommitmentError) as error:
+            log.warning("%s: match %d: no witness: %s", self.address, match_id, error)
+            return None
 
     def _serve_tree(self, tree: Tree, task: TaskState) -> None:
         """Keeps a tree, and serves its leaves as soon as nobody can commit to a copy any more."""

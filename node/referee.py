@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from node.chain import committee
 from node.data import Array, DataSource, Fetcher
 from node.errors import DataError
-from node.fold import MatchState, TaskState, due
+from node.fold import Asked, MatchState, TaskState, due
 from node.player import Link, Player
-from node.structs import Phase, Question
+from node.structs import Question
 from node.verdict import Committee
 from repops import Program, execute_node
 from repops.commit import height, tensor_root
@@ -41,7 +41,7 @@ class Referee(Player):
         for task in self.state.tasks.values():
             for match in self.state.live_matches(task.task_id):
                 waits = due(task, match, self.now)
-                if waits is None or waits.phase is not Phase.REFEREE or waits.late:
+                if waits is None or waits.asked is not Asked.VERDICT or waits.late:
                     continue
                 body = self.committee_of(task)
                 asked = committee.question(self.link.verde.address, task, match)
@@ -51,7 +51,7 @@ class Referee(Player):
     def committee_of(self, task: TaskState) -> Committee | None:
         """The task's committee, if this is a member of it."""
         try:
-            body = Committee.read(self.link.chain_id, task.referee, task.params.referee_config)
+            body = Committee.of(self.link.chain_id, task)
         except DataError:  # another kind of referee
             return None
         return body if self.address in body.members else None

@@ -1,4 +1,4 @@
-"""The enums and structs of the contract (contracts/interfaces/IVerde.sol), field by field in its order, in snake case.
+"""The enums and structs of the contracts (contracts/interfaces/), field by field in their order, in snake case.
 
 Roots are `bytes` of length 32, addresses checksummed `str`, amounts wei, times seconds. An enum or struct that the
 ABI knows under another set of fields is refused when the bindings are loaded (`node/chain/abi.py`).
@@ -7,7 +7,7 @@ ABI knows under another set of fields is refused when the bindings are loaded (`
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import Enum, IntEnum
 
 ZERO = bytes(32)
 NOBODY = "0x0000000000000000000000000000000000000000"
@@ -88,6 +88,52 @@ class Reason(IntEnum):
     VERDICT = 4
     UNAVAILABLE = 5
     SILENCE = 6
+
+
+class Ruling(IntEnum):
+    """What a referee says of an operator: its true root, a side that stands, that none does, or nothing at all."""
+
+    NONE = 0
+    ROOT = 1
+    A_WINS = 2
+    B_WINS = 3
+    BOTH_LOSE = 4
+    VOID = 5
+
+
+class TrialStage(IntEnum):
+    """What a trial waits for: the tiles' top children, a divergence proof over tiles, A's tile, both tiles, A's and
+    B's trace of the element, a divergence proof over states, the instruction."""
+
+    NONE = 0
+    OPEN = 1
+    ELEMENTS = 2
+    TILE_A = 3
+    TILE_B = 4
+    TRACE_A = 5
+    TRACE_B = 6
+    INSTRUCTIONS = 7
+    EXECUTE = 8
+    DONE = 9
+
+
+class RefereeKind(Enum):
+    """Which contract a task has as its referee. UNKNOWN: none that this node knows."""
+
+    UNKNOWN = "unknown"
+    COMMITTEE = "committee"
+    EVM = "evm"
+    APPEAL = "appeal"
+
+    @property
+    def has_committee(self) -> bool:
+        """Whether a committee is asked (first)."""
+        return self in (RefereeKind.COMMITTEE, RefereeKind.APPEAL)
+
+    @property
+    def has_trials(self) -> bool:
+        """Whether a match may go on below the operator."""
+        return self in (RefereeKind.EVM, RefereeKind.APPEAL)
 
 
 @dataclass(frozen=True)
@@ -301,3 +347,66 @@ class Question:
     root_a: bytes
     root_b: bytes
     config_hash: bytes
+    since: int
+    window: int
+    clock_a: int
+    clock_b: int
+    grace: int
+    build_window: int
+    arity_bits: int
+    account_a: str
+    account_b: str
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Stored state of a trial (IEvmReferee.sol)."""
+
+    node_a: bytes
+    node_b: bytes
+    root_a: bytes
+    position: int
+    since: int
+    clock_a: int
+    clock_b: int
+    verbs: int
+    rest: int
+    stage: TrialStage
+    turn: Side
+    ruling: Ruling
+    arity_bits: int
+    vm_height: int
+    item_size: int
+    elements: int
+    element: int
+    value_a: int
+    value_b: int
+    grace: int
+
+
+@dataclass(frozen=True)
+class Witness:
+    """What `execute` recomputes an instruction from. What an instruction does not need is empty or zero."""
+
+    state: bytes
+    words: int
+    code_root: bytes
+    instructions: bytes
+    instructions_proof: tuple[bytes, ...]
+    input: HashInput
+    tile: bytes
+    tile_proof: tuple[bytes, ...]
+    constants: bytes
+    constants_proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a committee said of a match before an appeal (IAppealReferee.sol); times are 0 if there is none."""
+
+    output_root: bytes
+    time: int
+    appeal_window: int
+    appealed_at: int
+    available: bool
+    signers: int

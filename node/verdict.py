@@ -1,4 +1,4 @@
-"""Verdicts as the committee's members serve them, and their collection into the evidence that `judge` takes.
+"""Verdicts as the committee's members serve them, and their collection into what the contract takes.
 
 docs/spec/game.md, section 3, "Committee". The bytes are those of `node/chain/committee.py`.
 """
@@ -16,6 +16,7 @@ from eth_utils.address import to_checksum_address
 
 from node.chain import committee
 from node.errors import DataError
+from node.fold import TaskState
 from node.structs import Question
 
 
@@ -31,7 +32,7 @@ class SignedVerdict:
 
 @dataclass(frozen=True)
 class Committee:
-    """The committee of a task. config: the task's `refereeConfig`; referee: the committee contract's address."""
+    """The committee of a task. config: its part of the task's `refereeConfig`; referee: the referee's address."""
 
     chain_id: int
     referee: str
@@ -41,12 +42,20 @@ class Committee:
 
     @classmethod
     def read(cls, chain_id: int, referee: str, config: bytes) -> Committee:
-        """Reads a `refereeConfig`. Raises DataError if it is not one of a committee."""
+        """Reads the committee of a configuration. Raises DataError if it is none."""
         try:
             threshold, members = decode(["uint8", "address[]"], config)
         except Exception as error:  # eth_abi raises several unrelated types for malformed bytes
             raise DataError(f"no configuration of a committee: {error}", where=f"referee {referee}") from error
         return cls(chain_id, referee, config, threshold, tuple(to_checksum_address(member) for member in members))
+
+    @classmethod
+    def of(cls, chain_id: int, task: TaskState) -> Committee:
+        """The committee that a task names. Raises DataError if it names none."""
+        config = committee.committee_config(task)
+        if config is None:
+            raise DataError("this referee has no committee", where=f"referee {task.referee}")
+        return cls.read(chain_id, task.referee, config)
 
     def sign(self, member: LocalAccount, asked: Question, output_root: bytes | None) -> SignedVerdict:
         """A member's verdict."""
@@ -64,8 +73,8 @@ class Committee:
             return None
         return str(who) if who in self.members else None
 
-    def evidence(self, verdicts: Iterable[SignedVerdict], asked: Question) -> bytes | None:
-        """The evidence for `judge` once `threshold` members say the same; None before that.
+    def verdict(self, verdicts: Iterable[SignedVerdict], asked: Question) -> bytes | None:
+        """The committee's verdict (`encode_verdict`) once `threshold` members say the same; None before that.
 
         What is not about this question or not signed by a member does not count. Who signed two answers counts for
         both: which of them reaches the threshold is up to the others.
@@ -78,5 +87,5 @@ class Committee:
         for output_root, signatures in answers.items():
             if len(signatures) >= self.threshold:
                 chosen = dict(sorted(signatures.items())[: self.threshold])
-                return committee.encode_evidence(self.config, output_root, chosen)
+                return committee.encode_verdict(output_root, chosen)
         return None

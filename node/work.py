@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from node.data import Array, State
 from node.structs import Level
 from repops import Executor, Program
 from repops.commit import Tree, height, state_root, tensor_root
+from repops.execute import WalkStep
+from repops.vm import NodeRun
 
 Progress = Callable[[int, int], None]
 
@@ -38,7 +42,8 @@ class Job:
 class Work:
     """Runs a job once, keeps only the states at checkpoints, and re-executes what a dispute asks for.
 
-    What an adversary does differently is one of the hooks: `batch`, `advance`, `claimed_root`, `trace`, `tree`.
+    What an adversary does differently is one of the hooks: `batch`, `advance`, `claimed_root`, `trace`, `tree`,
+    `output`, `element_trace`.
     """
 
     def __init__(self, job: Job, threads: int = 1) -> None:
@@ -68,6 +73,14 @@ class Work:
     def tree(self, level: Level, leaves: list[bytes]) -> Tree:
         """The tree of a level over its real leaves."""
         return Tree(leaves, height(len(leaves)))
+
+    def output(self, step: int, node: int) -> Array:
+        """The output of a compute node of a step; its root is the node's leaf in the step's trace."""
+        return self._visit(step, node).output
+
+    def element_trace(self, run: NodeRun, element: int, value: int) -> Tree:
+        """The tree over the states of an element's run (docs/spec/repvm.md, "Trace"). value: what is claimed of it."""
+        return run.trace(element, self.executor.threads).tree
 
     # The execution.
 
@@ -115,7 +128,15 @@ class Work:
 
     def node_inputs(self, step: int, node: int) -> list[Array]:
         """The tensors that a compute node of a step reads, in the order of its inputs."""
+        return list(self._visit(step, node).inputs)
+
+    def node_run(self, step: int, node: int) -> NodeRun:
+        """A compute node of a step as RepVM runs it, element by element."""
+        inputs = [np.ascontiguousarray(array) for array in self.node_inputs(step, node)]
+        return NodeRun(self.job.program.nodes[node], inputs)
+
+    def _visit(self, step: int, node: int) -> WalkStep:
         for visited in self.executor.walk(self.state_before(step), self.batch(step)):
             if visited.index == node:
-                return list(visited.inputs)
-        return []
+                return visited
+        raise IndexError(f"there is no compute node {node}")

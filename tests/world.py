@@ -15,7 +15,7 @@ from node.chain.devnet import Devnet
 from node.client import Bench, Client, Terms
 from node.data import State
 from node.fold import MatchState, TaskState
-from node.localnet import Localnet, deploy
+from node.localnet import Contracts, Localnet, deploy
 from node.provider import Provider
 from node.referee import Referee
 from node.structs import BURN, Outcome, Standing, Status
@@ -122,7 +122,7 @@ NAMES = ("deployer", "watcher", "client", "honest", "liar", *(f"p{i}" for i in r
 
 
 @cache
-def _deployed() -> tuple[Devnet, tuple[str, str], int]:
+def _deployed() -> tuple[Devnet, Contracts, int]:
     """A chain with funded accounts and the contracts, and the snapshot to which every world goes back."""
     devnet = Devnet(names=NAMES)
     contracts = deploy(devnet)
@@ -148,7 +148,7 @@ class World(Localnet):
     ) -> Bench:
         """A committee of members m0, m1 ... with two out of three."""
         members = [self.add(make(self.link(f"m{i}"), self.directory)) for i, make in enumerate(makers)]
-        return Bench(self.referee, tuple(member.address for member in members), threshold)
+        return Bench(self.contracts.committee, tuple(member.address for member in members), threshold)
 
     def check_conservation(self) -> None:
         """What the actors have lost, to the wei, is what stands in the contract, and all of that is burned."""

@@ -1,7 +1,7 @@
 """The committee referee's formats: configuration, signed verdicts, evidence (docs/spec/game.md, section 3).
 
 What a verdict says is found out in `node/referee.py`; here it is put into the bytes that
-contracts/referees/CommitteeReferee.sol reads.
+contracts/referees/ reads.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from eth_abi.abi import encode
+from eth_abi.abi import decode, encode
 from eth_account.messages import encode_typed_data
 from eth_account.signers.local import LocalAccount
 
-from node.errors import ConfigError
+from node.errors import ConfigError, DataError
 from node.fold import MatchState, TaskState
-from node.structs import ZERO, Phase, Question
+from node.structs import ZERO, Phase, Question, RefereeKind
 
 MAX_MEMBERS = 32
 _VERDICT = [
@@ -67,7 +67,35 @@ def question(verde: str, task: TaskState, match: MatchState) -> Question:
         root_a=match.node_a,
         root_b=match.node_b,
         config_hash=task.config_hash,
+        since=match.since,
+        window=task.referee_window,
+        clock_a=match.clock_a,
+        clock_b=match.clock_b,
+        grace=task.grace,
+        build_window=task.build_window,
+        arity_bits=task.arity_bits,
+        account_a=task.roster[match.index_a].account,
+        account_b=task.roster[match.index_b].account,
     )
+
+
+def committee_config(task: TaskState) -> bytes | None:
+    """The committee's part of a task's referee configuration, None if its referee has no committee. Raises DataError
+    if an appeal referee's configuration is none."""
+    config = task.params.referee_config
+    if task.referee_kind is RefereeKind.EVM:
+        return None
+    if task.referee_kind is not RefereeKind.APPEAL:
+        return config
+    try:
+        return bytes(decode(["uint40", "bytes"], config)[1])
+    except Exception as error:  # eth_abi raises several unrelated types for malformed bytes
+        raise DataError(f"no configuration of an appeal: {error}", where=f"referee {task.referee}") from error
+
+
+def encode_appeal(appeal_window: int, committee: bytes) -> bytes:
+    """`refereeConfig` of a task whose committee's verdict can be appealed for `appeal_window` seconds."""
+    return encode(("uint40", "bytes"), (appeal_window, committee))
 
 
 def verdict(asked: Question, *, chain_id: int, referee: str, output_root: bytes | None) -> Mapping[str, Any]:
@@ -105,8 +133,13 @@ def sign(member: LocalAccount, asked: Question, *, chain_id: int, referee: str, 
     return bytes(member.sign_message(encode_typed_data(full_message=dict(message))).signature)
 
 
-def encode_evidence(config: bytes, output_root: bytes | None, signatures: Mapping[str, bytes]) -> bytes:
-    """The evidence for `judge`: equal verdicts of several members, by address."""
+def encode_verdict(output_root: bytes | None, signatures: Mapping[str, bytes]) -> bytes:
+    """Equal verdicts of several members, by address, as `submitVerdict` takes them."""
     ascending = [signatures[member] for member in sorted(signatures, key=lambda member: int(member, 16))]
     root = ZERO if output_root is None else output_root
-    return encode(("bytes", "bytes32", "bool", "bytes[]"), (config, root, output_root is None, ascending))
+    return encode(("bytes32", "bool", "bytes[]"), (root, output_root is None, ascending))
+
+
+def encode_evidence(config: bytes, verdict: bytes) -> bytes:
+    """The evidence for `judge`: the committee and its verdict."""
+    return encode(("bytes", "bytes"), (config, verdict))

@@ -6,8 +6,8 @@ Nothing here sends. Custom errors are decoded by name with `explain`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from eth_abi.abi import decode, encode
 from eth_abi.exceptions import DecodingError
 from eth_utils.address import to_checksum_address
 from eth_utils.crypto import keccak
+from hexbytes import HexBytes
 
 from node.chain.abi import abi_type, artifact, check_fields, from_abi, snake, to_abi
 from node.chain.rpc import Reverted, Rpc
@@ -29,8 +30,12 @@ from node.structs import (
     Opening,
     Participant,
     ProgramHeader,
+    Question,
     Task,
     TaskParams,
+    Trial,
+    Verdict,
+    Witness,
 )
 
 T = TypeVar("T")
@@ -45,8 +50,9 @@ COMMIT_TYPEHASH = keccak(
 class Call:
     """One call of a contract, ready to be sent. `where` names its subject ("task 3", "match 5") in messages.
 
-    `match_id` and `verbs` belong to the verbs of a match: the number of verbs that the match had when the call was
-    planned. If the match has moved on since, a revert means that somebody else was faster.
+    `match_id` and `verbs` belong to the verbs of a match: the number of verbs that the match (or its trial) had when
+    the call was planned. If it has moved on since, a revert means that somebody else was faster. `verde` is the Verde
+    contract if the call is one of a referee.
     """
 
     verb: str
@@ -56,6 +62,7 @@ class Call:
     where: str = ""
     match_id: int = 0
     verbs: int | None = None
+    verde: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,8 +91,14 @@ def _functions(contract: str) -> Mapping[str, _Function]:
 
 
 _STRUCTS: Mapping[str, type] = {
-    f"IVerde.{cls.__name__}": cls
-    for cls in (Task, Participant, Claim, Member, Match, TaskParams, ProgramHeader, Node, Opening, HashInput)
+    **{
+        f"IVerde.{cls.__name__}": cls
+        for cls in (Task, Participant, Claim, Member, Match, TaskParams, ProgramHeader, Node, Opening, HashInput)
+    },
+    "Question": Question,
+    "IEvmReferee.Trial": Trial,
+    "IEvmReferee.Witness": Witness,
+    "IAppealReferee.Verdict": Verdict,
 }
 
 
@@ -96,7 +109,7 @@ def _errors() -> Mapping[bytes, tuple[str, tuple[str, ...], tuple[str, ...]]]:
         keccak(text="Error(string)")[:4]: ("Error", ("message",), ("string",)),
         keccak(text="Panic(uint256)")[:4]: ("Panic", ("code",), ("uint256",)),
     }
-    for contract in ("Verde", "CommitteeReferee"):
+    for contract in ("Verde", "CommitteeReferee", "AppealReferee", "EvmReferee"):
         for entry in artifact(contract).abi:
             if entry["type"] == "error":
                 names = tuple(snake(parameter["name"]) for parameter in entry["inputs"])
@@ -272,6 +285,16 @@ class Verde:
         """Most verbs that one match can take; a bond must be at least twice `verb_fee * max_verbs + bounty`."""
         return int(self._view("maxVerbs", steps, interval, nodes, arity_bits))
 
+    def question(self, match_id: int) -> tuple[str, Question]:
+        """The referee that a match in phase Referee waits for, and what it is asked."""
+        referee, asked = self._values("question", match_id)
+        found: Question = from_abi(Question, asked)
+        return to_checksum_address(referee), found
+
+    def referee_verbs(self, referee: str, config: bytes, arity_bits: int) -> int:
+        """The most verbs that a referee may ask to be paid for. Raises TxReverted if it refuses the configuration."""
+        return int(ask(self.rpc, referee, "IReferee", "validate", config, arity_bits)[0])
+
     # -- inside ------------------------------------------------------------------------------------------------------
 
     def _call(self, name: str, *arguments: Any, value: int = 0, where: str = "") -> Call:
@@ -282,18 +305,7 @@ class Verde:
         return Call(snake(name), self.address, data, 0, f"match {match_id}", match_id, verbs)
 
     def _values(self, name: str, *arguments: Any) -> tuple[Any, ...]:
-        data = encode_call("Verde", name, *arguments)
-        try:
-            answer = self.rpc.ask(name, lambda: self.rpc.w3.eth.call({"to": self.address, "data": data}))
-        except Reverted as error:
-            raise explain(name, error.data, where=self.address) from error
-        try:
-            values: tuple[Any, ...] = decode(_functions("Verde")[name].outputs, bytes(answer))
-            return values
-        except DecodingError as error:
-            raise ChainError(
-                f"the answer of {name} does not fit the ABI", where=self.address, cure="Is this a Verde contract?"
-            ) from error
+        return ask(self.rpc, self.address, "Verde", name, *arguments)
 
     def _view(self, name: str, *arguments: Any) -> Any:
         return self._values(name, *arguments)[0]
@@ -301,6 +313,112 @@ class Verde:
     def _struct(self, cls: type[T], name: str, *arguments: Any) -> T:
         struct: T = from_abi(cls, self._view(name, *arguments))
         return struct
+
+
+class TrialReferee:
+    """A referee with trials (EvmReferee or AppealReferee) at `address`, for the matches of a Verde contract."""
+
+    def __init__(self, verde: Verde, address: str) -> None:
+        self.verde, self.address = verde, address
+
+    # -- verbs ---------------------------------------------------------------------------------------------------------
+
+    def begin(self, match_id: int, header: ProgramHeader, node: Node, node_proof: tuple[bytes, ...]) -> Call:
+        return self._call("begin", match_id, header, node, node_proof)
+
+    def open(self, match_id: int, children: tuple[bytes, ...], *, verbs: int | None = None) -> Call:
+        return self._call("open", match_id, children, verbs=verbs)
+
+    def advance(
+        self,
+        match_id: int,
+        m: int,
+        index: int,
+        a: bytes,
+        b: bytes,
+        siblings: tuple[bytes, ...],
+        children: tuple[bytes, ...] = (),
+        pre: Opening = NO_OPENING,
+        *,
+        verbs: int | None = None,
+    ) -> Call:
+        return self._call("advance", match_id, m, index, a, b, siblings, children, pre, verbs=verbs)
+
+    def show_tiles(self, match_id: int, tile_a: bytes, tile_b: bytes, *, verbs: int | None = None) -> Call:
+        return self._call("showTiles", match_id, tile_a, tile_b, verbs=verbs)
+
+    def post(
+        self,
+        match_id: int,
+        root: bytes,
+        proof: tuple[bytes, ...],
+        children: tuple[bytes, ...],
+        *,
+        verbs: int | None = None,
+    ) -> Call:
+        return self._call("post", match_id, root, proof, children, verbs=verbs)
+
+    def execute(
+        self,
+        match_id: int,
+        header: ProgramHeader,
+        node: Node,
+        node_proof: tuple[bytes, ...],
+        witness: Witness,
+        *,
+        verbs: int | None = None,
+    ) -> Call:
+        return self._call("execute", match_id, header, node, node_proof, witness, verbs=verbs)
+
+    def conclude(self, match_id: int) -> Call:
+        return self._call("conclude", match_id)
+
+    def multicall(self, calls: Sequence[Call]) -> Call:
+        """Several verbs of one trial in one transaction; all of them or none."""
+        data = encode_call("AppealReferee", "multicall", [call.data for call in calls])
+        return replace(calls[0], verb="multicall", data=data)
+
+    def submit_verdict(self, match_id: int, config: bytes, verdict: bytes) -> Call:
+        return self._call("submitVerdict", match_id, config, verdict)
+
+    def appeal(self, match_id: int) -> Call:
+        return self._call("appeal", match_id)
+
+    # -- views ---------------------------------------------------------------------------------------------------------
+
+    def get_trial(self, match_id: int) -> Trial:
+        trial: Trial = from_abi(Trial, self._ask("getTrial", match_id))
+        return trial
+
+    def get_verdict(self, match_id: int) -> Verdict:
+        """Of an AppealReferee."""
+        verdict: Verdict = from_abi(Verdict, self._ask("getVerdict", match_id))
+        return verdict
+
+    def _call(self, name: str, match_id: int, *arguments: Any, verbs: int | None = None) -> Call:
+        # An AppealReferee has every function of an EvmReferee.
+        data = encode_call("AppealReferee", name, self.verde.address, match_id, *arguments)
+        where = f"match {match_id}"
+        return Call(f"trial_{snake(name)}", self.address, data, 0, where, match_id, verbs, self.verde.address)
+
+    def _ask(self, name: str, match_id: int) -> Any:
+        return ask(self.verde.rpc, self.address, "AppealReferee", name, self.verde.address, match_id)[0]
+
+
+def ask(rpc: Rpc, address: str, contract: str, name: str, *arguments: Any) -> tuple[Any, ...]:
+    """What a view of a contract returns. Raises TxReverted, ChainError if that does not fit the ABI."""
+    data = encode_call(contract, name, *arguments)
+    try:
+        answer = rpc.ask(name, lambda: rpc.w3.eth.call({"to": to_checksum_address(address), "data": HexBytes(data)}))
+    except Reverted as error:
+        raise explain(name, error.data, where=address) from error
+    try:
+        values: tuple[Any, ...] = decode(_functions(contract)[name].outputs, bytes(answer))
+        return values
+    except DecodingError as error:
+        raise ChainError(
+            f"the answer of {name} does not fit the ABI", where=address, cure=f"Is this a {contract} contract?"
+        ) from error
 
 
 def encode_call(contract: str, name: str, *arguments: Any) -> bytes:

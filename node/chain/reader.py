@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
+from eth_typing import HexStr
 from eth_utils.address import to_checksum_address
 from web3.exceptions import BlockNotFound
 from web3.types import BlockData, FilterParams
@@ -20,6 +22,7 @@ from node.chain.rpc import Rpc
 from node.errors import MalformedLog, RpcUnavailable
 from node.events import Event, decode_log
 from node.fold import ChainState, fold_all
+from node.structs import RefereeKind
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,17 @@ class _Mark:
 
 
 class LogReader:
-    """Reads the contract's events of a range of blocks. Ranges that the endpoint refuses or fails are halved, down
-    to one block; `chunk` is the largest range asked for."""
+    """Reads the contract's events of a range of blocks, and those of the referees that this node knows, as far as they
+    are about this contract's matches. Ranges that the endpoint refuses or fails are halved, down to one block; `chunk`
+    is the largest range asked for."""
 
-    def __init__(self, rpc: Rpc, address: str, *, chunk: int = 2_000) -> None:
+    def __init__(
+        self, rpc: Rpc, address: str, *, referees: Mapping[str, RefereeKind] | None = None, chunk: int = 2_000
+    ) -> None:
         self.rpc, self.address, self.chunk = rpc, to_checksum_address(address), chunk
+        self.referees: Mapping[str, RefereeKind] = {
+            to_checksum_address(at): kind for at, kind in (referees or {}).items()
+        }
 
     def block(self, which: int | str) -> Cursor | None:
         """The block with this number or tag, None if the endpoint does not have it."""
@@ -95,16 +104,29 @@ class LogReader:
         return found
 
     def _range(self, first: int, last: int) -> list[Event]:
-        query: FilterParams = {"address": self.address, "fromBlock": first, "toBlock": last}
-        logs = self.rpc.ask("eth_getLogs", lambda: self.rpc.w3.eth.get_logs(query))
-        events = [decode_log(self._checked(log, first, last)) for log in logs]
+        queries: list[FilterParams] = [{"address": self.address, "fromBlock": first, "toBlock": last}]
+        trials = [to_checksum_address(at) for at, kind in self.referees.items() if kind.has_trials]
+        if trials:  # other contracts may use the same referee, so its logs are asked for by their first argument
+            about = HexStr("0x" + self.address[2:].lower().rjust(64, "0"))
+            queries.append({"address": trials, "topics": [None, about], "fromBlock": first, "toBlock": last})
+        events: list[Event] = []
+        for query in queries:
+            logs = self.rpc.ask("eth_getLogs", partial(self.rpc.w3.eth.get_logs, query))
+            events += self._ordered([decode_log(self._checked(log, query, first, last)) for log in logs], first, last)
+        return self._ordered(sorted(events, key=lambda event: event.meta), first, last)
+
+    def _ordered(self, events: list[Event], first: int, last: int) -> list[Event]:
         if any(one.meta >= two.meta for one, two in pairwise(events)):
             raise MalformedLog("logs out of order", where=f"blocks {first} to {last}", cure="Use another endpoint")
         return events
 
-    def _checked(self, log: Mapping[str, Any], first: int, last: int) -> Mapping[str, Any]:
-        number = log.get("blockNumber")
-        if log.get("removed") or log.get("address") != self.address:
+    def _checked(self, log: Mapping[str, Any], query: FilterParams, first: int, last: int) -> Mapping[str, Any]:
+        number, asked = log.get("blockNumber"), query["address"]
+        from_it = log.get("address") in ([asked] if isinstance(asked, str) else asked)
+        if from_it and "topics" in query:
+            topics = list(log.get("topics") or [])
+            from_it = len(topics) > 1 and bytes(topics[1]) == bytes(12) + bytes.fromhex(self.address[2:])
+        if log.get("removed") or not from_it:
             raise MalformedLog("a log that was not asked for", where=f"block {number}", cure="Use another endpoint")
         if not isinstance(number, int) or not first <= number <= last:
             raise MalformedLog(
@@ -127,7 +149,7 @@ class Follower:
     @property
     def state(self) -> ChainState:
         """The state after the last tick."""
-        return self._history[-1].state if self._history else ChainState()
+        return self._history[-1].state if self._history else ChainState(referees=self.reader.referees)
 
     def tick(self) -> Update:
         """Reads up to the head. If the chain changes under the reading, the tick starts over."""

@@ -19,7 +19,7 @@ from web3.exceptions import TransactionNotFound
 from web3.types import RPCEndpoint, TxParams, TxReceipt, Wei
 
 from node.chain.abi import artifact
-from node.chain.contracts import Call, Verde, explain
+from node.chain.contracts import Call, TrialReferee, Verde, explain
 from node.chain.rpc import Reverted, Rpc, RpcRefused
 from node.errors import ChainError, RpcUnavailable, TxReverted, TxUnresolved
 from node.events import Event, decode_log
@@ -43,6 +43,14 @@ DONE: dict[str, frozenset[str]] = {
     "hash_node": frozenset({"WrongPhase", "WrongStatus"}),
     "judge": frozenset({"WrongPhase", "WrongStatus"}),
     "timeout": frozenset({"WrongPhase", "WrongStatus"}),
+    "trial_conclude": frozenset({"WrongPhase", "WrongStatus"}),
+    "trial_begin": frozenset({"WrongStage", "WrongPhase", "WrongStatus"}),
+    "trial_submit_verdict": frozenset({"NoMoreVerdict", "WrongPhase", "WrongStatus"}),
+    "trial_appeal": frozenset({"NoAppeal", "WrongPhase", "WrongStatus"}),
+    **dict.fromkeys(
+        ("trial_open", "trial_advance", "trial_show_tiles", "trial_post", "trial_execute", "multicall"),
+        frozenset({"WrongStage", "WrongPhase", "WrongStatus"}),
+    ),
 }
 
 
@@ -250,8 +258,10 @@ class Sender:
             return True
         if call.verbs is None:
             return False
-        match = Verde(self.rpc, call.to).get_match(call.match_id)
-        return match.phase is Phase.DONE or match.verbs != call.verbs
+        verde = Verde(self.rpc, call.verde or call.to)
+        match = verde.get_match(call.match_id)
+        verbs = TrialReferee(verde, call.to).get_trial(call.match_id).verbs if call.verde else match.verbs
+        return match.phase is Phase.DONE or verbs != call.verbs
 
     def _record(self, call: Call, receipt: TxReceipt) -> Sent:
         sent = Sent(
@@ -261,7 +271,7 @@ class Sender:
             receipt["blockNumber"],
             receipt["gasUsed"],
             receipt["gasUsed"] * receipt["effectiveGasPrice"],
-            tuple(decode_log(log) for log in receipt["logs"] if log["address"] == call.to),
+            tuple(decode_log(log) for log in receipt["logs"] if log["address"] in (call.to, call.verde)),
         )
         self.sent.append(sent)
         if self._on_sent is not None:

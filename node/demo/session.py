@@ -171,7 +171,7 @@ class _Session:
             make: Any = LyingReferee if i < lying else Referee
             name = f"member {i}{' (liar)' if i < lying else ''}"
             members.append(self.net.add(make(self.net.link(name), self.net.directory)).address)
-        return Bench(self.net.referee, tuple(members), THRESHOLD)
+        return Bench(self.net.contracts.committee, tuple(members), THRESHOLD)
 
     def _provider(self, name: str, make: MakeProvider, threads: int) -> Provider:
         def progress(_task: int, done: int, steps: int) -> None:

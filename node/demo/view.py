@@ -13,7 +13,7 @@ from node import events as ev
 from node.demo.report import DemoReport
 from node.events import Event
 from node.fold import ChainState, MatchState
-from node.structs import Level, Outcome, Phase, Side
+from node.structs import Level, Outcome, Phase, Ruling, Side
 from repops import Program
 
 ETHER = 10**18
@@ -105,8 +105,7 @@ class View:
             case ev.LevelClosed():
                 self._closed(event)
             case ev.Judged():
-                root = _short(event.output_root) if event.available else "inputs unavailable"
-                self._line("verdict", f"the true output is {root}", event)
+                self._line("verdict", _ruling(event), event)
             case ev.MatchEnded():
                 self._ended(event, state)
             case ev.Settled():
@@ -195,6 +194,12 @@ class View:
     def _sides(self, state: ChainState, match: MatchState) -> tuple[str, str]:
         roster = state.tasks[match.task_id].roster
         return self._who(roster[match.index_a].account), self._who(roster[match.index_b].account)
+
+
+def _ruling(event: ev.Judged) -> str:
+    if event.ruling is Ruling.ROOT:
+        return f"the true output is {_short(event.output_root)}"
+    return f"ruling: {event.ruling.name.lower().replace('_', ' ')}"
 
 
 def _short(root: bytes) -> str:

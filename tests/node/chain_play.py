@@ -14,7 +14,7 @@ from enum import Enum
 from eth_abi.abi import encode
 from eth_utils.crypto import keccak
 
-from node.chain.committee import encode_config, encode_evidence, question, sign
+from node.chain.committee import encode_config, encode_evidence, encode_verdict, question, sign
 from node.chain.contracts import Call, Verde, commitment
 from node.chain.devnet import Devnet
 from node.chain.sender import Sender
@@ -342,9 +342,14 @@ class Driver:
             )
             for member in self.members[:2]
         }
-        return self.verde.judge(
-            match.match_id, encode_evidence(self.params.referee_config, truth, signatures), verbs=match.verbs
-        )
+        evidence = encode_evidence(self.params.referee_config, encode_verdict(truth, signatures))
+        return self.verde.judge(match.match_id, evidence, verbs=match.verbs)
+
+    def end(self, match: MatchState) -> Call:
+        """What ends a match whose time is over: a silent committee is judged without evidence."""
+        if match.phase is Phase.REFEREE:
+            return self.verde.judge(match.match_id, b"", verbs=match.verbs)
+        return self.verde.timeout(match.match_id, verbs=match.verbs)
 
 
 def random_work(rng: random.Random) -> Work:

@@ -301,10 +301,10 @@ class Play:
             response = d.response(task, match)
             if response is not None:
                 self.refused(response[0].sender if response[0] else anyone, response[1])
-            self.do(anyone, self.deployed.verde.timeout(match_id, verbs=match.verbs))
+            self.do(anyone, d.end(match))
             return
         if self.rng.random() < 0.2:
-            self.refused(anyone, self.deployed.verde.timeout(match_id, verbs=match.verbs))
+            self.refused(anyone, d.end(match))
         silent = waits.side is None and d.verdicts == "silent"
         if waits.side is not None:
             account = task.roster[match.index(waits.side)].account
@@ -315,7 +315,7 @@ class Play:
             target = waits.deadline + edge
             if target > self.deployed.devnet.now:
                 self.deployed.devnet.set_next_timestamp(target)
-                call = self.deployed.verde.timeout(match_id, verbs=match.verbs)
+                call = d.end(match)
                 if edge < 0:
                     self.refused(anyone, call)
                 else:
@@ -452,7 +452,7 @@ def test_bounds_to_the_second(deployed: Deployed) -> None:
         waits, response = due(task, match, now), d.response(task, match)
         assert waits is not None
         assert response is not None
-        assert waits.late == goes(outsider, verde.timeout(1))
+        assert waits.late == goes(outsider, d.end(match))
         assert waits.late != goes(response[0] or outsider, response[1])
 
     task = play.state.tasks[d.task_id]

@@ -11,8 +11,7 @@ import pytest
 from world import TERMS, World, training_job
 
 from node import adversaries as adv
-from node.fold import ChainState, due
-from node.plan import (
+from node.actions import (
     Action,
     Advance,
     AskReferee,
@@ -27,8 +26,9 @@ from node.plan import (
     Post,
     ServeInputs,
     Timeout,
-    plan,
 )
+from node.fold import ChainState, Due, MatchState, due
+from node.plan import plan
 from node.provider import Provider
 from node.structs import Level, Phase, Side, Status
 
@@ -107,7 +107,7 @@ def test_only_the_due_side_moves_and_only_in_its_phase(game: list[Seen]) -> None
                 moves = [a for a in seen.actions if isinstance(a, Chain) and getattr(a, "match", 0) == match.match_id]
                 assert len(moves) <= 1
                 if waits.late:
-                    assert [type(a) for a in moves] == [Timeout]
+                    assert moves == [_end(match, waits)]
                 elif moves:
                     assert isinstance(moves[0], MOVES[waits.phase])
                     assert waits.side in (None, match.side_of(own))
@@ -123,8 +123,13 @@ def test_after_its_time_nothing_is_left_but_the_timeout(game: list[Seen]) -> Non
                 assert waits is not None
                 for now, late in ((waits.deadline - 1, False), (waits.deadline, True), (waits.deadline + 1, True)):
                     actions = [a for a in plan(seen.state, now, seen.view) if getattr(a, "match", 0) == match.match_id]
-                    assert (actions == [Timeout(match.match_id)]) == late
-                    assert late or Timeout(match.match_id) not in actions
+                    assert (actions == [_end(match, waits)]) == late
+                    assert late or _end(match, waits) not in actions
+
+
+def _end(match: MatchState, waits: Due) -> Action:
+    """What ends a match whose time is over: a silent committee is judged without evidence."""
+    return Judge(match.match_id, b"") if waits.phase is Phase.REFEREE else Timeout(match.match_id)
 
 
 def test_without_its_trees_a_side_builds_before_it_moves(game: list[Seen]) -> None:

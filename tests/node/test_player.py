@@ -9,9 +9,7 @@ import pytest
 from world import TERMS, World, training_job
 
 from node import adversaries as adv
-from node.client import Client
-from node.errors import RpcUnavailable, TxReverted, UsageError
-from node.plan import (
+from node.actions import (
     Advance,
     AskReferee,
     BuildSteps,
@@ -26,8 +24,10 @@ from node.plan import (
     Reveal,
     Settle,
     Withdraw,
-    plan,
 )
+from node.client import Client
+from node.errors import RpcUnavailable, TxReverted, UsageError
+from node.plan import plan
 from node.player import Player
 from node.structs import NO_OPENING
 from repops.commit import Tree

@@ -9,13 +9,13 @@ import pytest
 from world import TERMS, World, training_job
 
 from node import adversaries as adv
+from node.actions import AskReferee
 from node.chain import committee as formats
 from node.chain.devnet import dev_account
 from node.client import Bench
 from node.data import MemoryStore
 from node.errors import DataError, MissingData
 from node.fold import MatchState, TaskState
-from node.plan import AskReferee
 from node.referee import Referee
 from node.structs import ZERO, Phase, Question
 from node.verdict import Committee
@@ -174,21 +174,21 @@ def body() -> Committee:
 
 def test_two_of_three_are_evidence_and_one_is_not(body: Committee) -> None:
     one, two = (body.sign(member, ASKED, ASKED.root_a) for member in MEMBERS[:2])
-    assert body.evidence([one], ASKED) is None
-    assert body.evidence([one, one], ASKED) is None, "a member counts once"
-    assert body.evidence([one, two], ASKED) is not None
-    assert body.evidence([two, one], ASKED) == body.evidence([one, two], ASKED), "the order does not matter"
+    assert body.verdict([one], ASKED) is None
+    assert body.verdict([one, one], ASKED) is None, "a member counts once"
+    assert body.verdict([one, two], ASKED) is not None
+    assert body.verdict([two, one], ASKED) == body.verdict([one, two], ASKED), "the order does not matter"
 
 
 def test_different_answers_do_not_add_up(body: Committee) -> None:
     said = [body.sign(m, ASKED, root) for m, root in zip(MEMBERS, (ASKED.root_a, ASKED.root_b, None), strict=True)]
-    assert body.evidence(said, ASKED) is None
+    assert body.verdict(said, ASKED) is None
 
 
 def test_who_signs_everything_helps_whoever_has_another_voice(body: Committee) -> None:
     fickle = [body.sign(MEMBERS[0], ASKED, root) for root in (ASKED.root_b, None, ASKED.root_a)]
     honest = body.sign(MEMBERS[1], ASKED, ASKED.root_a)
-    assert body.evidence([*fickle, honest], ASKED) == body.evidence([fickle[2], honest], ASKED)
+    assert body.verdict([*fickle, honest], ASKED) == body.verdict([fickle[2], honest], ASKED)
 
 
 def test_strangers_forgeries_and_other_questions_do_not_count(body: Committee) -> None:
@@ -205,8 +205,8 @@ def test_strangers_forgeries_and_other_questions_do_not_count(body: Committee) -
         replace(body, referee="0x" + "66" * 20).sign(MEMBERS[1], ASKED, ASKED.root_a),
     ]
     for lie in bad:
-        assert body.evidence([good, lie], ASKED) is None
-    assert body.evidence([*bad, good, body.sign(MEMBERS[2], ASKED, ASKED.root_a)], ASKED) is not None
+        assert body.verdict([good, lie], ASKED) is None
+    assert body.verdict([*bad, good, body.sign(MEMBERS[2], ASKED, ASKED.root_a)], ASKED) is not None
 
 
 @pytest.mark.parametrize("config", [b"", b"\1", ZERO, b"\xff" * 96])
