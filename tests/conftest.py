@@ -12,7 +12,6 @@ from node.chain.devnet import Devnet
 from node.chain.reader import Follower, LogReader
 from node.chain.rpc import Rpc
 from node.chain.sender import Sender
-from node.structs import RefereeKind
 
 NAMES = ("client", *(f"provider {i}" for i in range(8)), *(f"member {i}" for i in range(3)))
 
@@ -25,14 +24,12 @@ class Deployed:
     rpc: Rpc
     verde: Verde
     referee: str  # address of the CommitteeReferee
-    appeal: str  # address of the AppealReferee
 
     def sender(self, name: str) -> Sender:
         return Sender(self.rpc, self.devnet.account(name), poll=0.01, timeout=5)
 
     def follower(self) -> Follower:
-        kinds = {self.referee: RefereeKind.COMMITTEE, self.appeal: RefereeKind.APPEAL}
-        return Follower(LogReader(self.rpc, self.verde.address, referees=kinds))
+        return Follower(LogReader(self.rpc, self.verde.address))
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +38,7 @@ def _deployed() -> Deployed:
     rpc = Rpc(devnet.provider, devnet.chain_id)
     sender = Sender(rpc, devnet.account("client"))
     referee = sender.deploy("CommitteeReferee")
-    return Deployed(devnet, rpc, Verde(rpc, sender.deploy("Verde")), referee, sender.deploy("AppealReferee"))
+    return Deployed(devnet, rpc, Verde(rpc, sender.deploy("Verde")), referee)
 
 
 @pytest.fixture

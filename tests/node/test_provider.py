@@ -311,7 +311,7 @@ def test_a_store_is_its_own() -> None:
 
 def test_after_a_reorg_a_task_of_the_same_id_is_another_task() -> None:
     world, client, provider, task_id = offered()
-    bench = Bench(world.referee, tuple(a.address for a in world.actors if isinstance(a, Referee)), 2)
+    bench = Bench(world.contracts.committee, tuple(a.address for a in world.actors if isinstance(a, Referee)), 2)
     forked = world.devnet.chain.head.number
     provider.tick()
     provider.sync()

@@ -30,7 +30,7 @@ def waiting() -> tuple[World, Any, int]:
     world.provider("honest")
     world.provider("liar", make_work=adv.FlipBit)
     members = [Referee(world.link(f"m{i}"), world.directory) for i in range(3)]
-    bench = Bench(world.referee, tuple(member.address for member in members), 2)
+    bench = Bench(world.contracts.committee, tuple(member.address for member in members), 2)
     task_id = client.post(job, bench, replace(TERMS, seats=2))
     world.run(task_id, until=lambda task: _referee(client, task) is not None)
     for actor in world.actors:  # whoever has to serve the inputs does it now
@@ -162,7 +162,8 @@ MEMBERS = [dev_account(f"member {i}") for i in range(3)]
 ASKED = Question(
     verde="0x" + "44" * 20, task_id=1, match_id=2, program_root=adv.noise("p"), data_root=adv.noise("d"), batch_count=3,
     pre_state=adv.noise("s"), step=5, node=9, trace_root=adv.noise("t"), root_a=adv.noise("a"), root_b=adv.noise("b"),
-    config_hash=adv.noise("c"),
+    config_hash=adv.noise("c"), since=100, window=50, clock_a=30, clock_b=40, grace=3, build_window=60, arity_bits=2,
+    account_a="0x" + "66" * 20, account_b="0x" + "77" * 20,
 )  # fmt: skip
 
 
