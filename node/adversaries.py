@@ -23,6 +23,7 @@ from node.data import Array, DataSource, State
 from node.errors import MissingData, TxReverted
 from node.events import Event, Revealed
 from node.fold import MatchState, TaskState
+from node.forgery import forge
 from node.localnet import LAST_SECONDS
 from node.plan import seat_free
 from node.player import Link
@@ -34,8 +35,9 @@ from node.work import Job, Progress, Work
 from repops import Program
 from repops.commit import Tree, hash_node_roots, hash_pair, tensor_root
 from repops.dtypes import DType
-from repops.graph.ir import RefKind
+from repops.graph.ir import Ref, RefKind
 from repops.ops.table import OPERATORS
+from repops.vm import NodeRun
 
 PlainStep = Callable[[State, State], State]
 
@@ -71,6 +73,15 @@ class FlipBit(Work):
     def trace(self, step: int, state: State) -> list[bytes]:
         return super().trace(step, state) if step != self.step else self._walk(state)[0]
 
+    def output(self, step: int, node: int) -> Array:
+        output = super().output(step, node)
+        if (step, node) == (self.step, self.node):
+            flip_bit(output, self.element, self.bit)
+        return output
+
+    def element_trace(self, run: NodeRun, element: int, value: int) -> Tree:
+        return forge(run, element, value)
+
     def _walk(self, state: State) -> tuple[list[bytes], State]:
         walk = self.executor.walk(state, self.batch(self.step), roots=True)
         for visited in walk:
@@ -94,6 +105,15 @@ class ForgedTrace(Work):
             if slot.update.kind is RefKind.NODE:
                 roots[slot.update.index] = root
         return roots + [row.tobytes() for row in hash_node_roots(slots)]
+
+    def output(self, step: int, node: int) -> Array:
+        for slot in self.job.program.slots:
+            if slot.update == Ref.node(node):
+                return self.advance(step, self.state_before(step))[slot.name]
+        return super().output(step, node)
+
+    def element_trace(self, run: NodeRun, element: int, value: int) -> Tree:
+        return forge(run, element, value)
 
 
 class SkipStep(ForgedTrace):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,8 @@ from repops.commit import Tree
 
 log = logging.getLogger(__name__)
 
+TRIES = 2  # how often the other side is asked for what it should serve
+
 OnAction = Callable[["Player", Action, Sent | AlreadyDone | None], None]
 
 
@@ -110,6 +113,7 @@ class Player:
         self.store = MemoryStore(lambda: (self.final, self.now))
         self._trees: dict[bytes, Tree] = {}
         self._unreachable: set[bytes] = set()
+        self._misses: Counter[bytes] = Counter()
         self._asked: set[int] = set()
         self._evidence: dict[int, bytes] = {}
         self._tiles: dict[bytes, bytes] = {}
@@ -154,6 +158,7 @@ class Player:
         """Forgets what hangs on ids: after a reorg a match may have the same id and be another one."""
         self._evidence.clear()
         self._unreachable.clear()
+        self._misses.clear()
 
     def _live_tasks(self) -> list[TaskState]:
         return [task for task in self.state.tasks.values() if task.status is Status.LIVE]
@@ -199,18 +204,24 @@ class Player:
                     log.info(
                         "%s: no tree of %s at hand, the level is played move by move: %s", self.address, owner, error
                     )
-                    self._unreachable.add(root)
+                    self.miss(root)
             case FetchTile(leaf, root, size, index, owner):
                 try:
                     self._tiles[leaf] = self.fetcher(owner, others=False).tile(root, size, index, leaf)
                 except DataError as error:
                     log.info("%s: no tile of %s at hand, it has to show it itself: %s", self.address, owner, error)
-                    self._unreachable.add(leaf)
+                    self.miss(leaf)
             case AskReferee(match_id):
                 self._asked.add(match_id)
                 self._ask_referee(match_id)
             case _:
                 raise TypeError(f"{type(action).__name__} is not for {type(self).__name__}")
+
+    def miss(self, root: bytes) -> None:
+        """Nobody served this. It is asked for once more in the next tick: the other side may be building it now."""
+        self._misses[root] += 1
+        if self._misses[root] >= TRIES:
+            self._unreachable.add(root)
 
     def keep_tree(self, tree: Tree) -> None:
         """Has a tree at hand from now on. One of height 0 has nothing to open, and the root of another tree."""

@@ -362,7 +362,7 @@ class Provider(Player):
                     self._paths[own, root] = self.fetcher(owner, others=False).path(mine, root)
                 except DataError as error:
                     log.info("%s: no trace of %s at hand, it is played move by move: %s", self.address, owner, error)
-                    self._unreachable.add(root)
+                    self.miss(root)
             case _:
                 super().perform(action)
 
