@@ -29,7 +29,7 @@ from node.plan import seat_free
 from node.player import Link
 from node.provider import Provider
 from node.referee import Referee
-from node.structs import Level, Phase, Standing
+from node.structs import Level, Phase, RefereeKind, Standing
 from node.verdict import SignedVerdict
 from node.work import Job, Progress, Work
 from repops import Program
@@ -395,7 +395,8 @@ class Cheat:
     """Who lies in a task, under the name by which `verde demo --cheat` knows it.
 
     liars: makers of the dishonest providers; each takes what `Provider` takes. fills_seats: they take every seat,
-    in turn, and one honest party joins as a challenger. lying_members: members of the committee that lie, a minority.
+    in turn, and one honest party joins as a challenger. lying_members: members of the committee that lie. referee: the
+    kind that is needed to withstand it, if not every kind does.
     """
 
     name: str
@@ -403,6 +404,7 @@ class Cheat:
     liars: tuple[Callable[..., Provider], ...]
     fills_seats: bool = False
     lying_members: int = 0
+    referee: RefereeKind | None = None
 
 
 def _works(*makers: Callable[..., Work]) -> tuple[Callable[..., Provider], ...]:
@@ -446,6 +448,13 @@ CHEATS: Mapping[str, Cheat] = {
         Cheat("two-liars", "two liars with one wrong root", _works(FlipBit, FlipBit)),
         Cheat("two-lies", "two liars with different wrong roots", _works(FlipBit, _late_flip)),
         Cheat("lying-referee", "a liar, and a minority of the committee with it", _works(FlipBit), lying_members=1),
+        Cheat(
+            "lying-committee",
+            "a liar, and a majority of the committee with it; an appeal to the chain must win",
+            _works(FlipBit),
+            lying_members=2,
+            referee=RefereeKind.APPEAL,
+        ),
     )
 }
 

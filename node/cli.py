@@ -73,6 +73,14 @@ def demo(
     one_transaction: Annotated[
         bool, typer.Option(help="Settle each level with one proof from the opponent's served tree.")
     ] = False,
+    referee: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="Who decides on the operator: committee, evm (the chain, down to one instruction), or appeal (a "
+            "committee first). Default: what the cheat needs, mostly a committee.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a small transformer on digits, on an embedded chain, with a liar among the providers."""
@@ -89,6 +97,7 @@ def demo(
         cheat_element=cheat_element,
         threads=threads,
         one_transaction=one_transaction,
+        referee=referee,
     )
     report = run_demo(options, quiet=as_json)
     if as_json:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from node.errors import UsageError
+from node.structs import RefereeKind
 
 NO_CHEAT = "none"
 DEFAULT_CHEAT = "flip-bit"
+REFEREES = {kind.value: kind for kind in (RefereeKind.COMMITTEE, RefereeKind.EVM, RefereeKind.APPEAL)}
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,8 @@ class DemoOptions:
     providers: 2 to 16, the liars among them. cheat: a name of `node.adversaries.CHEATS`, or "none". threads: None means
     all cores. cheat_step, cheat_node: where flip-bit flips; None: by seed; cheat_element: in which
     element of the node's output, row-major. one_transaction: levels are settled with one
-    proof from the other side's served tree, instead of move by move.
+    proof from the other side's served tree, instead of move by move. referee: a name of `REFEREES`; None: what the
+    cheat needs, mostly a committee.
     """
 
     providers: int = 3
@@ -30,12 +33,17 @@ class DemoOptions:
     cheat_element: int = 0
     threads: int | None = None
     one_transaction: bool = False
+    referee: str | None = None
 
     def check(self, known: dict[str, str]) -> None:
         """Raises UsageError for values that contradict each other. known: cheats, name to description."""
         if self.cheat != NO_CHEAT and self.cheat not in known:
             raise UsageError(
                 f"unknown kind of cheating {self.cheat!r}", where="--cheat", cure=f"Known: none, {', '.join(known)}"
+            )
+        if self.referee is not None and self.referee not in REFEREES:
+            raise UsageError(
+                f"unknown referee {self.referee!r}", where="--referee", cure=f"Known: {', '.join(REFEREES)}"
             )
         if self.interval > self.steps:
             raise UsageError(

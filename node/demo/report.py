@@ -5,13 +5,17 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from node.exhibit import Exhibit
+
 
 @dataclass(frozen=True)
 class MatchReport:
     """One match.
 
     `level` is where it ended; `step` and `node` are None unless the match came to them. `operator` is "hash" for a node
-    of the state tree. `moves`: verbs that the contract accepted; `gas` of its transactions, `pair` included.
+    of the state tree. `moves`: verbs that the contracts accepted; `gas` of its transactions, `pair` included.
+    `exhibit`: what a trial found below the operator. `wrong_members`: those of a committee who signed the root that
+    lost an appeal.
     """
 
     match: int
@@ -27,6 +31,8 @@ class MatchReport:
     shapes: str | None
     moves: int
     gas: int
+    exhibit: Exhibit | None = None
+    wrong_members: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,7 @@ class DemoReport:
     """
 
     cheat: str
+    referee: str
     seed: int
     settled: bool
     winner_root: str | None

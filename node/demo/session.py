@@ -7,29 +7,33 @@ import random
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from node.adversaries import CHEATS, Cheat, FlipBit, LyingReferee, PlainTorchOrder
 from node.chain.reader import Follower, LogReader
 from node.client import Bench, Client, Terms
-from node.demo.options import DEFAULT_CHEAT, NO_CHEAT, DemoOptions
+from node.demo.options import DEFAULT_CHEAT, NO_CHEAT, REFEREES, DemoOptions
 from node.demo.report import DemoReport, MatchReport
 from node.demo.view import View, describe_node
 from node.errors import UsageError
 from node.events import Event
+from node.exhibit import Exhibit, exhibit
 from node.fold import ChainState, MatchState, TaskState, fold
 from node.localnet import Localnet
 from node.provider import Provider
 from node.referee import Referee
-from node.structs import BURN, Level, Outcome, Standing, Status
-from node.work import Job
-from repops import Executor, Program
+from node.structs import BURN, Level, Outcome, RefereeKind, Standing, Status
+from node.verdict import Committee
+from node.work import Job, Work
+from repops import Program
 from repops.commit import batch_root, state_root, tensor_root
 from repops.dtypes import DType
 from repops.graph.ir import element_count
+from repops.vm import NodeRun
 
 MEMBERS, THRESHOLD = 3, 2
+APPEAL_WINDOW = 600  # seconds
 MANTISSA_TOP = 22  # the bit that is flipped: the highest of an f32's mantissa
 CLIENT = "client"
 TORCH_ORDER = "torch-order"  # the only cheat that needs the client's own model
@@ -94,7 +98,7 @@ class _Session:
         self.options, self.seats, self.challenger = options, seats, challenger
         self.net = Localnet()
         self.view = View(self.net.names, self._gas_of, quiet=quiet)
-        self._watch = Follower(LogReader(self.net.rpc(), self.net.verde))
+        self._watch = Follower(LogReader(self.net.rpc(), self.net.verde, referees=self.net.contracts.referees))
         self._events: list[Event] = []
         self._state = ChainState()
 
@@ -115,9 +119,11 @@ class _Session:
         if options.cheat == DEFAULT_CHEAT:
             _seeded_flip(job, options=options)  # refuses what does not exist before anything is posted
 
+        self.honest = Honest(job)
+        view.exhibit_of = self._exhibit
         cheat = CHEATS.get(options.cheat)
         client = net.add(Client(net.link(CLIENT), net.directory))
-        bench = self._committee(cheat)
+        bench = self._bench(cheat)
         threads = options.threads or os.cpu_count() or 1
         if options.cheat == TORCH_ORDER:
             torch_order = partial(Provider, make_work=partial(PlainTorchOrder, plain=workload.plain))
@@ -143,10 +149,11 @@ class _Session:
         client.sync()
         report = DemoReport(
             cheat=options.cheat,
+            referee=self.kind.value,
             seed=options.seed,
             settled=task.status is Status.SETTLED,
             winner_root=None if winner is None else "0x" + winner.hex(),
-            honest_root="0x" + _independent_root(job).hex(),
+            honest_root="0x" + self.honest.root.hex(),
             accuracy=accuracy,
             slashed=[net.names[who.account] for who in task.roster if who.standing in _OUT],
             matches=[self._match(client.state, task, match_id, program) for match_id in task.match_ids],
@@ -164,14 +171,21 @@ class _Session:
         view.finish(report)
         return report
 
-    def _committee(self, cheat: Cheat | None) -> Bench:
+    def _bench(self, cheat: Cheat | None) -> Bench:
+        """Who decides, with the committee if one is needed."""
+        kind = self.kind = (
+            REFEREES.get(self.options.referee or "") or (cheat and cheat.referee) or REFEREES["committee"]
+        )
+        contract = next(address for address, known in self.net.contracts.referees.items() if known is kind)
+        if not kind.has_committee:
+            return Bench(contract)
         lying = cheat.lying_members if cheat is not None else 0
         members = []
         for i in range(MEMBERS):
             make: Any = LyingReferee if i < lying else Referee
             name = f"member {i}{' (liar)' if i < lying else ''}"
             members.append(self.net.add(make(self.net.link(name), self.net.directory)).address)
-        return Bench(self.net.contracts.committee, tuple(members), THRESHOLD)
+        return Bench(contract, tuple(members), THRESHOLD, APPEAL_WINDOW if kind is RefereeKind.APPEAL else 0)
 
     def _provider(self, name: str, make: MakeProvider, threads: int) -> Provider:
         def progress(_task: int, done: int, steps: int) -> None:
@@ -222,7 +236,23 @@ class _Session:
             shapes=shapes,
             moves=match.verbs,
             gas=sum(transactions.values()),
+            exhibit=self._exhibit(state, match),
+            wrong_members=tuple(
+                self.net.names[member] for i, member in enumerate(self._members(task)) if match.wrong_members >> i & 1
+            ),
         )
+
+    def _members(self, task: TaskState) -> tuple[str, ...]:
+        return Committee.of(self.net.devnet.chain_id, task).members if self.kind.has_committee else ()
+
+    def _exhibit(self, state: ChainState, match: MatchState) -> Exhibit | None:
+        """What the match's trial has found, None if it has not found an element."""
+        trial = match.trial
+        if trial is None or not trial.over_states or trial.tile is None or trial.value_a == trial.value_b:
+            return None
+        roster = state.tasks[match.task_id].roster
+        names = self.net.names[roster[match.index_a].account], self.net.names[roster[match.index_b].account]
+        return exhibit(self.honest.run(match.step, match.position), trial, names)
 
 
 _OUT = (Standing.LOST, Standing.COMMITTED)  # lost a match, or did not reveal
@@ -232,9 +262,23 @@ def _disputed_step(match: MatchState) -> int | None:
     return match.step if match.level is Level.OPERATORS else None
 
 
-def _independent_root(job: Job) -> bytes:
-    """The final state root by an execution outside the game: one thread, whatever the providers used."""
-    executor, state = Executor(job.program, threads=1), job.initial
-    for step in range(job.steps):
-        state = executor.run(state, job.batches[step % len(job.batches)])
-    return state_root([tensor_root(array) for array in state.values()])
+class Honest:
+    """An execution outside the game: one thread, whatever the providers used."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+
+    @cached_property
+    def _work(self) -> Work:
+        work = Work(self.job, threads=1)
+        work.run()
+        return work
+
+    @property
+    def root(self) -> bytes:
+        """The final state's root."""
+        return state_root([tensor_root(array) for array in self._work.final_state.values()])
+
+    def run(self, step: int, node: int) -> NodeRun:
+        """A compute node of a step, element by element."""
+        return self._work.node_run(step, node)

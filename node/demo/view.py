@@ -12,9 +12,11 @@ from rich.table import Table
 from node import events as ev
 from node.demo.report import DemoReport
 from node.events import Event
+from node.exhibit import Exhibit
 from node.fold import ChainState, MatchState
-from node.structs import Level, Outcome, Phase, Ruling, Side
+from node.structs import Level, Outcome, Phase, Reason, Ruling, Side, TrialStage
 from repops import Program
+from repops.vm.isa import Instruction
 
 ETHER = 10**18
 WHY = {
@@ -49,6 +51,8 @@ class View:
         self.program: Program | None = None
         self._progress: Progress | None = None
         self._bars: dict[str, TaskID] = {}
+        self._last_tx = b""
+        self.exhibit_of: Callable[[ChainState, MatchState], Exhibit | None] = lambda _state, _match: None
 
     # -- phases --------------------------------------------------------------------------------------------------------
 
@@ -103,7 +107,7 @@ class View:
             case ev.Posted():
                 self._move(event, state, event.side, f"posts its tree {_short(event.root)}")
             case ev.LevelClosed():
-                self._closed(event)
+                self._closed(event, state)
             case ev.Judged():
                 self._line("verdict", _ruling(event), event)
             case ev.MatchEnded():
@@ -113,7 +117,44 @@ class View:
             case ev.Failed() | ev.Voided() | ev.Cancelled():
                 self._line(type(event).__name__.lower(), "", event)
             case _:
-                pass
+                self._referee(event, state)
+
+    def _referee(self, event: Event, state: ChainState) -> None:
+        """A committee whose verdict can be appealed, and the game below the operator."""
+        match event:
+            case ev.VerdictGiven():
+                said = f"the true output is {_short(event.output_root)}" if event.available else "inputs unavailable"
+                self._line("committee", f"{said}; it stands unless a side appeals", event)
+            case ev.Appealed():
+                self._line("appeal", f"{self._who(event.account)} appeals to the chain", event)
+            case ev.CommitteeWrong():
+                self._line("committee", f"{event.signers.bit_count()} members signed the root that lost", event)
+            case ev.Begun():
+                text = f"{event.elements:,} elements, runs of up to {1 << event.vm_height:,} instructions"
+                self._line("trial", text, event)
+            case ev.TrialOpened():
+                self._line(
+                    "elements",
+                    f"{self._side(event.match_id, state, Side.A)} opens {len(event.children)} children",
+                    event,
+                )
+            case ev.TrialAdvanced():
+                self._trial_advanced(event, state)
+            case ev.TileShown():
+                self._line("elements", f"{self._side(event.match_id, state, Side.A)} shows its tile", event)
+            case ev.ElementFound():
+                text = (
+                    f"element {event.element} is the first that differs: {event.value_a:#x} (A), {event.value_b:#x} (B)"
+                )
+                self._line("elements", text, event)
+            case ev.TracePosted():
+                who = self._side(event.match_id, state, event.side)
+                self._line("instructions", f"{who} posts its run of the element {_short(event.root)}", event)
+            case ev.InstructionFound():
+                self._line("instructions", f"instruction {event.position} is the first that differs", event)
+            case ev.Executed():
+                self._line("execute", f"[bold]{escape(Instruction.decode(event.word).text)}[/bold]", event)
+                self._show(self.exhibit_of(state, state.matches[event.match_id]))
 
     def finish(self, report: DemoReport) -> None:
         """Who is paid, who is slashed, and the model's accuracy."""
@@ -142,8 +183,39 @@ class View:
     # -- inside --------------------------------------------------------------------------------------------------------
 
     def _line(self, verb: str, text: str, event: Event) -> None:
-        gas = self.gas_of(event.meta.tx_hash)
-        self.say(f"  [cyan]{verb:11}[/cyan] {text:66} [dim]tx {_short(event.meta.tx_hash)} {gas:>9,} gas[/dim]")
+        tx = event.meta.tx_hash
+        gas = f"{self.gas_of(tx):>9,} gas" if tx != self._last_tx else "         with it"
+        self._last_tx = tx
+        self.say(f"  [cyan]{verb:12}[/cyan] {text:66} [dim]tx {_short(tx)} {gas}[/dim]")
+
+    def _side(self, match_id: int, state: ChainState, side: Side) -> str:
+        return self._sides(state, state.matches[match_id])[side is Side.B]
+
+    def _trial_advanced(self, event: ev.TrialAdvanced, state: ChainState) -> None:
+        trial = state.matches[event.match_id].trial
+        verb, what = ("instructions", "state") if trial is not None and trial.over_states else ("elements", "tile")
+        first, last = event.position << event.rest, (event.position + 1 << event.rest) - 1
+        where = f"{what} {first}" if event.rest == 0 else f"{what}s {first}..{last}"
+        who = self._side(event.match_id, state, event.mover)
+        self._line(verb, f"{who}: first difference in {where}", event)
+
+    def _show(self, found: Exhibit | None) -> None:
+        """What a trial has found: the operands, what the sides claim, the truth."""
+        if found is None:
+            return
+        at = f"element {list(found.place)}" if len(found.place) != 1 else f"element {found.place[0]}"
+        self.say(f"  [yellow]->[/yellow] {escape(at)}, instruction {found.position} of {found.instructions}:")
+        table = Table(box=None, padding=(0, 2), show_header=False)
+        for _ in range(5):
+            table.add_column(no_wrap=True)
+        for operand in found.operands:
+            table.add_row("", operand.name, operand.hex, operand.decimal)
+        if found.result is not None:
+            table.add_row("", f"gives {found.result.name}", found.result.hex, found.result.decimal)
+        for claim in (*found.claims, found.truth):
+            state = "" if claim.state_after is None else f"-> {claim.state_after[:10]}.."
+            table.add_row("", claim.who, claim.value.hex, claim.value.decimal, state)
+        self.console.print(table)
 
     def _move(self, event: ev.Opened | ev.Posted, state: ChainState, side: Side, text: str) -> None:
         match = state.matches[event.match_id]
@@ -162,7 +234,7 @@ class View:
             moved.level.name.lower(), f"round {turn:2} {who}: first difference in {where} of {moved.leaves}", event
         )
 
-    def _closed(self, event: ev.LevelClosed) -> None:
+    def _closed(self, event: ev.LevelClosed, state: ChainState) -> None:
         if event.closed is Level.CHECKPOINTS and event.level is Level.STEPS:
             text = f"checkpoint {event.position} is the first that differs: steps from {event.step} on"
         elif event.level is Level.OPERATORS and event.closed is not Level.OPERATORS:
@@ -171,7 +243,9 @@ class View:
             operator, shapes = "", ""
             if self.program is not None:
                 operator, shapes = describe_node(self.program, event.position)
-            who = "the contract judges" if event.phase is Phase.HASH_NODE else "the committee recomputes it"
+            kind = state.tasks[state.matches[event.match_id].task_id].referee_kind
+            who = "the committee recomputes it" if kind.has_committee else "the trial goes on below it"
+            who = "the contract judges" if event.phase is Phase.HASH_NODE else who
             text = f"node {event.position} is the first that differs: [bold]{operator}[/bold] {escape(shapes)} ({who})"
         self.say(f"  [yellow]->[/yellow] {text}")
 
@@ -184,7 +258,7 @@ class View:
             Outcome.VOID: "the task is void",
         }[event.outcome]
         self.say(
-            f"  [green]=> {won}[/green]: {WHY.get(event.reason.name, event.reason.name)}; "
+            f"  [green]=> {won}[/green]: {_why(state.matches[event.match_id])}; "
             f"paid {event.paid / ETHER:g}, burned {event.burned / ETHER:g} ether"
         )
 
@@ -194,6 +268,17 @@ class View:
     def _sides(self, state: ChainState, match: MatchState) -> tuple[str, str]:
         roster = state.tasks[match.task_id].roster
         return self._who(roster[match.index_a].account), self._who(roster[match.index_b].account)
+
+
+def _why(match: MatchState) -> str:
+    """Why a match ended."""
+    trial = match.trial
+    if match.reason is not Reason.VERDICT or trial is None:
+        return WHY.get(match.reason.name, match.reason.name)
+    if trial.word is not None:
+        return "the chain executed one instruction"
+    past_end = trial.tile is None and trial.rest == 0 and trial.stage is TrialStage.DONE and trial.moves
+    return WHY["PADDING"] if past_end else WHY["TIMEOUT"]
 
 
 def _ruling(event: ev.Judged) -> str:
