@@ -90,6 +90,37 @@ class FlipBit(Work):
         return [row.tobytes() for row in walk.trace()], walk.state()
 
 
+class FlipOutput(Work):
+    """Claims one wrong bit in one operator's output at the last step, and a final state that follows from nothing.
+
+    Whatever the bit would change in what follows, the lie is seen, and first at the operator.
+    """
+
+    def __init__(self, job: Job, threads: int = 1, *, node: int, bit: tuple[int, int] = (0, 0)) -> None:
+        """bit: (element, bit), the lowest bit is 0."""
+        super().__init__(job, threads)
+        self.step, self.node, (self.element, self.bit) = job.steps - 1, node, bit
+
+    def claimed_root(self, step: int, state: State) -> bytes:
+        return super().claimed_root(step, state) if step != self.step else noise(f"state {step}")
+
+    def trace(self, step: int, state: State) -> list[bytes]:
+        leaves = super().trace(step, state)
+        if step == self.step:
+            leaves[self.node] = tensor_root(self.output(step, self.node))
+            leaves[-1] = self.claimed_root(step, state)
+        return leaves
+
+    def output(self, step: int, node: int) -> Array:
+        output = super().output(step, node)
+        if (step, node) == (self.step, self.node):
+            flip_bit(output, self.element, self.bit)
+        return output
+
+    def element_trace(self, run: NodeRun, element: int, value: int) -> Tree:
+        return forge(run, element, value)
+
+
 class ForgedTrace(Work):
     """A liar that claims a state which the program does not give.
 

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from node.adversaries import CHEATS
 from node.demo.options import DEFAULT_CHEAT, DemoOptions
-from node.errors import VerdeError
+from node.errors import UsageError, VerdeError
 from repops.errors import CommitmentError, RepopsError
 
 EXIT_FAILURE, EXIT_USAGE, EXIT_MISMATCH = 1, 2, 4
@@ -102,6 +102,51 @@ def demo(
     report = run_demo(options, quiet=as_json)
     if as_json:
         print(json.dumps(report.as_dict(), indent=2))
+    if not report.honest_won:
+        raise typer.Exit(EXIT_FAILURE)
+
+
+@app.command("drill")
+def drill(
+    path: Annotated[Path, typer.Argument(metavar="PROGRAM", help="A program directory, as Program.save writes it.")],
+    every: Annotated[bool, typer.Option("--all", help="One dispute for each kind of operator.")] = False,
+    operator: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A dispute for this operator; may be repeated.")
+    ] = None,
+    state: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The initial state, safetensors. Default: random.")
+    ] = None,
+    batch: Annotated[Path | None, typer.Option(metavar="FILE", help="The batch, safetensors. Default: random.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="What is drawn: contents, nodes, elements, bits, sides.")] = 0,
+    arity_bits: Annotated[int, typer.Option(min=1, max=6, help="log2 of the children that a move publishes.")] = 4,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Play every level move by move, instead of with one proof.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Dispute a program's operators, one by one, with the chain as the referee; exit 1 unless every lie is found."""
+    import repops  # noqa: PLC0415
+    from node.drill import operators, random_tensors, run_drill  # noqa: PLC0415
+    from node.drill_view import DrillView, read_tensors  # noqa: PLC0415
+
+    if every == bool(operator):
+        raise UsageError("nothing, or two things, to dispute", where="drill", cure="Give --all, or --operator NAME")
+    program = repops.Program.load(path)
+    view = DrillView(quiet=as_json)
+    report = run_drill(
+        program,
+        list(operators(program)) if every else operator or [],
+        read_tensors(state, program.slots) if state else random_tensors(program.slots, seed),
+        read_tensors(batch, program.batch) if batch else random_tensors(program.batch, seed + 1),
+        seed=seed,
+        one_transaction=not interactive,
+        arity_bits=arity_bits,
+        each=view.dispute,
+    )
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2))
+    else:
+        view.finish(report)
     if not report.honest_won:
         raise typer.Exit(EXIT_FAILURE)
 
