@@ -18,7 +18,7 @@ from node.fold import MatchState, TaskState
 from node.localnet import Contracts, Localnet, deploy
 from node.provider import Provider
 from node.referee import Referee
-from node.structs import BURN, Outcome, Standing, Status
+from node.structs import BURN, Outcome, RefereeKind, Standing, Status
 from node.work import Job
 from repops import Executor, Program
 from repops.commit import batch_root, state_root, tensor_root
@@ -144,11 +144,19 @@ class World(Localnet):
         return self.add(Client(self.link(name), self.directory))
 
     def bench(
-        self, makers: Sequence[Callable[..., Referee]] = (Referee, Referee, Referee), threshold: int = 2
+        self,
+        makers: Sequence[Callable[..., Referee]] = (Referee, Referee, Referee),
+        threshold: int = 2,
+        kind: RefereeKind = RefereeKind.COMMITTEE,
     ) -> Bench:
-        """A committee of members m0, m1 ... with two out of three."""
+        """A referee of a kind; if it has a committee, of members m0, m1 ... with two out of three."""
+        if kind is RefereeKind.EVM:
+            return Bench(self.contracts.evm)
+        contract, window = {
+            RefereeKind.COMMITTEE: (self.contracts.committee, 0), RefereeKind.APPEAL: (self.contracts.appeal, 150),
+        }[kind]  # fmt: skip
         members = [self.add(make(self.link(f"m{i}"), self.directory)) for i, make in enumerate(makers)]
-        return Bench(self.contracts.committee, tuple(member.address for member in members), threshold)
+        return Bench(contract, tuple(member.address for member in members), threshold, window)
 
     def check_conservation(self) -> None:
         """What the actors have lost, to the wei, is what stands in the contract, and all of that is burned."""

@@ -9,12 +9,12 @@ from world import TERMS, World, match_line, training_job
 
 from node.adversaries import CHEATS, Cheat, LateClaim, LyingReferee, Turncoat
 from node.referee import Referee
-from node.structs import Reason, Standing
+from node.structs import Reason, RefereeKind, Standing
 
 SEATS = 3
 
 
-def perform(cheat: Cheat):
+def perform(cheat: Cheat, kind: RefereeKind = RefereeKind.COMMITTEE):
     """Plays a cast: honest providers in the seats that are left, a challenger if there are none."""
     world, job = World(), training_job()
     client = world.client()
@@ -26,15 +26,16 @@ def perform(cheat: Cheat):
     if cheat.fills_seats:
         honest = [world.provider("honest", takes_seats=False, challenges=True)]
     members = [LyingReferee if i < cheat.lying_members else Referee for i in range(3)]
-    task_id = client.post(job, world.bench(members), replace(TERMS, seats=SEATS))
+    task_id = client.post(job, world.bench(members, kind=cheat.referee or kind), replace(TERMS, seats=SEATS))
     world.run(task_id)
     task = world.check_honest(client, task_id, job, *honest)
     return world, client, task, honest, liars
 
 
+@pytest.mark.parametrize("kind", [RefereeKind.COMMITTEE, RefereeKind.EVM], ids=lambda kind: kind.value)
 @pytest.mark.parametrize("name", list(CHEATS))
-def test_no_cast_gets_away_with_it(name: str) -> None:
-    _, client, task, _, liars = perform(CHEATS[name])
+def test_no_cast_gets_away_with_it(name: str, kind: RefereeKind) -> None:
+    _, client, task, _, liars = perform(CHEATS[name], kind)
     # Two liars with different roots may meet each other first: then one of them has lost to the other.
     fewest = {"copy-commitment": 0, "never-reveal": 0}.get(name, len(liars))
     assert len(task.match_ids) == fewest, [match_line(client.state.matches[i]) for i in task.match_ids]

@@ -65,6 +65,47 @@ def test_the_report_has_what_users_read(capsys: pytest.CaptureFixture[str]) -> N
     assert 0 <= report["accuracy"] <= 1  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("mode", [(), ("--one-transaction",)])
+def test_the_chain_alone_judges(mode: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    report = demo(capsys, "--referee", "evm", "--cheat-step", "3", "--cheat-node", "40", "--cheat-element", "5", *mode)
+    assert report["referee"] == "evm"
+    (match,) = report["matches"]  # type: ignore[misc]
+    found = match["exhibit"]
+    assert (match["step"], match["node"], found["element"]) == (3, 40, 5)
+    assert found["instruction"] and found["operands"]
+    assert all({"name", "hex", "decimal"} == set(operand) for operand in found["operands"])
+    claims = {claim["who"]: claim for claim in found["claims"]}
+    honest, liar = claims["provider 0"], claims["provider 1 (liar)"]
+    assert honest["value"] == found["truth"]["value"] != liar["value"]
+    assert honest["state_after"] == found["truth"]["state_after"] != liar["state_after"]
+
+
+def test_an_appeal_beats_a_lying_committee(capsys: pytest.CaptureFixture[str]) -> None:
+    report = demo(capsys, "--cheat", "lying-committee")
+    assert report["referee"] == "appeal" and report["slashed"] == ["provider 1 (liar)"]
+    (match,) = report["matches"]  # type: ignore[misc]
+    assert sorted(match["wrong_members"]) == ["member 0 (liar)", "member 1 (liar)"]
+    assert match["exhibit"]["instruction"]
+
+
+def test_what_the_chain_found_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["demo", "--steps", "2", "--interval", "1", "--referee", "evm"]
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(arguments)
+    assert not stopped.value.code
+    out = capsys.readouterr().out
+    for said in ("is the first that differs", "instruction", "truth", "the chain executed one instruction"):
+        assert said in out
+    assert "the trial goes on below it" in out
+
+
+def test_an_unknown_referee_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["demo", "--referee", "oracle"])
+    assert stopped.value.code == 2
+    assert "Known: committee, evm, appeal" in capsys.readouterr().err
+
+
 def test_one_transaction_levels_take_fewer_moves(capsys: pytest.CaptureFixture[str]) -> None:
     (slow,) = demo(capsys)["matches"]  # type: ignore[misc]
     (fast,) = demo(capsys, "--one-transaction")["matches"]  # type: ignore[misc]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -16,7 +16,6 @@ from node import events as ev
 from node.actions import Action, Appeal, Batch, Chain, Execute, PostElement, ShowTiles, SubmitVerdict, TrialAdvance
 from node.chain.committee import question
 from node.chain.contracts import TrialReferee
-from node.client import Bench
 from node.fold import ChainState, fold_all
 from node.player import Player
 from node.provider import Provider
@@ -81,14 +80,6 @@ def watched(world: World) -> dict[str, int]:
     return seen
 
 
-def bench(world: World, kind: RefereeKind, members: Sequence[Callable[..., Referee]] = ()) -> Bench:
-    """A referee of a kind; an appeal referee with a committee of these."""
-    if kind is RefereeKind.EVM:
-        return Bench(world.contracts.evm)
-    body = world.bench(members or (Referee,) * 3)
-    return replace(body, contract=world.contracts.appeal, appeal_window=150)
-
-
 class Moody(Provider):
     """Sometimes takes the short way down and sometimes the long one, and sometimes says nothing for a while."""
 
@@ -120,7 +111,7 @@ def test_fold_equals_storage_after_random_play(seed: int) -> None:
         world.provider(name, Moody, seed=rng.getrandbits(30), silent=silent, **how)
     kind = rng.choice([RefereeKind.EVM, RefereeKind.APPEAL])
     members = [rng.choice([Referee, adv.LyingReferee, Silent]) for _ in range(3)]
-    task_id = client.post(job, bench(world, kind, members), replace(TERMS, arity_bits=rng.randint(1, 3)))
+    task_id = client.post(job, world.bench(members, kind=kind), replace(TERMS, arity_bits=rng.randint(1, 3)))
     watched(world)
     task = world.run(task_id)
     compare(client)
@@ -146,14 +137,21 @@ class Silent(Referee):
         return
 
 
-def duel(kind: RefereeKind, liar_first: bool, *, members: Sequence[Any] = (), one_transaction: bool = True, **how: Any):
+def duel(
+    kind: RefereeKind,
+    liar_first: bool,
+    *,
+    members: Sequence[Any] = (Referee,) * 3,
+    one_transaction: bool = True,
+    **how: Any,
+):
     """An honest provider against a liar; returns (world, match, kinds of actions)."""
     world, job = World(), training_job()
     client = world.client()
     how = {"make_work": adv.FlipBit} | how
     for name in ("liar", "honest") if liar_first else ("honest", "liar"):
         world.provider(name, **{"one_transaction": one_transaction} | (how if name == "liar" else {}))
-    task_id = client.post(job, bench(world, kind, members), replace(TERMS, seats=2))
+    task_id = client.post(job, world.bench(members, kind=kind), replace(TERMS, seats=2))
     seen = watched(world)
     world.run(task_id)
     honest = next(actor for actor in world.actors if world.names[actor.address] == "honest")
@@ -237,7 +235,7 @@ def test_a_batch_is_whole_or_nothing() -> None:
     client = world.client()
     world.provider("honest", Noted)
     world.provider("liar", make_work=adv.FlipBit)
-    world.run(client.post(job, bench(world, RefereeKind.EVM), replace(TERMS, seats=2)))
+    world.run(client.post(job, world.bench(kind=RefereeKind.EVM), replace(TERMS, seats=2)))
     kinds = [[type(verb) for verb in batch.verbs] for batch in batches]
     assert kinds[-1] == [TrialAdvance, Execute]
     assert kinds[0][1:] == [ShowTiles, PostElement]
@@ -250,6 +248,6 @@ def test_a_referee_that_nobody_knows_is_refused() -> None:
     provider = world.provider("honest")
     provider.link.follower.reader.referees = {}
     provider.state = provider.link.follower.state
-    task_id = client.post(job, bench(world, RefereeKind.EVM), replace(TERMS, seats=2))
+    task_id = client.post(job, world.bench(kind=RefereeKind.EVM), replace(TERMS, seats=2))
     provider.tick()
     assert provider.refusals[task_id].reason.value == "referee"
