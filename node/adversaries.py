@@ -64,7 +64,7 @@ class FlipBit(Work):
         """bit: (element, bit), the lowest bit is 0."""
         super().__init__(job, threads)
         self.step = job.steps // 2 if step is None else step
-        self.node = _last_matmul(job.program) if node is None else node
+        self.node = last_matmul(job.program) if node is None else node
         self.element, self.bit = bit
 
     def advance(self, step: int, state: State) -> State:
@@ -96,18 +96,21 @@ class FlipOutput(Work):
     Whatever the bit would change in what follows, the lie is seen, and first at the operator.
     """
 
-    def __init__(self, job: Job, threads: int = 1, *, node: int, bit: tuple[int, int] = (0, 0)) -> None:
-        """bit: (element, bit), the lowest bit is 0."""
+    def __init__(self, job: Job, threads: int = 1, *, node: int | None = None, bit: tuple[int, int] = (0, 0)) -> None:
+        """node: default the last matrix product. bit: (element, bit), the lowest bit is 0."""
         super().__init__(job, threads)
-        self.step, self.node, (self.element, self.bit) = job.steps - 1, node, bit
+        self.step, (self.element, self.bit) = job.steps - 1, bit
+        self.node = last_matmul(job.program) if node is None else node
 
     def claimed_root(self, step: int, state: State) -> bytes:
-        return super().claimed_root(step, state) if step != self.step else noise(f"state {step}")
+        if step != self.step:
+            return super().claimed_root(step, state)
+        return noise(f"state {step} {self.node} {self.element} {self.bit}")
 
     def trace(self, step: int, state: State) -> list[bytes]:
         leaves = super().trace(step, state)
         if step == self.step:
-            leaves[self.node] = tensor_root(self.output(step, self.node))
+            leaves[self.node] = self.output_tree(step, self.node).root
             leaves[-1] = self.claimed_root(step, state)
         return leaves
 
@@ -526,7 +529,7 @@ def flip_bit(array: Array, element: int, bit: int) -> None:
     data[bit // 8] ^= np.uint8(1 << bit % 8)
 
 
-def _last_matmul(program: Program) -> int:
+def last_matmul(program: Program) -> int:
     found = [i for i, node in enumerate(program.nodes) if node.op == "matmul"]
     return found[-1] if found else len(program.nodes) - 1
 

@@ -383,10 +383,9 @@ class Provider(Player):
             self._serve_tree(tree, task)
 
     def _build_output(self, task: TaskState, engaged: _Engagement, step: int, node: int) -> None:
-        output = engaged.work.output(step, node)
-        tree = engaged.outputs[step, node] = TensorTree(output, self.threads)
+        tree = engaged.outputs[step, node] = engaged.work.output_tree(step, node)
         self._serve_tree(tree, task)
-        self.store.put_tensor(output, _embargo(task), tree.root)
+        self.store.put_tensor(engaged.work.output(step, node), _embargo(task), tree.root)
         self._build_trace(task, engaged, step)
 
     def _run(self, engaged: _Engagement, step: int, node: int) -> NodeRun:

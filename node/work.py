@@ -10,7 +10,7 @@ import numpy as np
 from node.data import Array, State
 from node.structs import Level
 from repops import Executor, Program
-from repops.commit import Tree, height, state_root, tensor_root
+from repops.commit import TensorTree, Tree, height, state_root, tensor_root
 from repops.execute import WalkStep
 from repops.vm import NodeRun
 
@@ -43,7 +43,7 @@ class Work:
     """Runs a job once, keeps only the states at checkpoints, and re-executes what a dispute asks for.
 
     What an adversary does differently is one of the hooks: `batch`, `advance`, `claimed_root`, `trace`, `tree`,
-    `output`, `element_trace`.
+    `output`, `output_tree`, `element_trace`.
     """
 
     def __init__(self, job: Job, threads: int = 1) -> None:
@@ -77,6 +77,10 @@ class Work:
     def output(self, step: int, node: int) -> Array:
         """The output of a compute node of a step; its root is the node's leaf in the step's trace."""
         return self._visit(step, node).output
+
+    def output_tree(self, step: int, node: int) -> TensorTree:
+        """The tree over the tiles of the output of a compute node."""
+        return TensorTree(self.output(step, node), self.executor.threads)
 
     def element_trace(self, run: NodeRun, element: int, value: int) -> Tree:
         """The tree over the states of an element's run (docs/spec/repvm.md, "Trace"). value: what is claimed of it."""

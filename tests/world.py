@@ -29,7 +29,7 @@ ROWS, INPUTS, HIDDEN, OUTPUTS = 48, 6, 8, 3
 F32 = DType.F32
 
 
-def mlp() -> Program:
+def mlp(rows: int = ROWS) -> Program:
     """One step of gradient descent of a two-layer network under a squared loss, written by hand.
 
     Slots: both weights, the loss, a frozen tensor (its update is itself), the labels last seen (a batch tensor is
@@ -39,7 +39,7 @@ def mlp() -> Program:
     nodes: list[Node] = []
     shapes = {
         Ref.state(0): (INPUTS, HIDDEN), Ref.state(1): (HIDDEN, OUTPUTS),
-        Ref.batch(0): (ROWS, INPUTS), Ref.batch(1): (ROWS, OUTPUTS), Ref.batch(2): (1,), Ref.constant(0): (1, HIDDEN),
+        Ref.batch(0): (rows, INPUTS), Ref.batch(1): (rows, OUTPUTS), Ref.batch(2): (1,), Ref.constant(0): (1, HIDDEN),
     }  # fmt: skip
 
     def add(op: str, shape: tuple[int, ...], *inputs: Ref, params: tuple[int, ...] = ()) -> Ref:
@@ -49,16 +49,16 @@ def mlp() -> Program:
         return ref
 
     w1, w2, x, y, rate, bias = Ref.state(0), Ref.state(1), Ref.batch(0), Ref.batch(1), Ref.batch(2), Ref.constant(0)
-    hidden = add("matmul", (ROWS, HIDDEN), x, w1, params=(0, 0, 0, INPUTS))
-    shifted = add("add", (ROWS, HIDDEN), hidden, bias)
-    active = add("tanh", (ROWS, HIDDEN), shifted)
-    guess = add("matmul", (ROWS, OUTPUTS), active, w2, params=(0, 0, 0, HIDDEN))
-    error = add("sub", (ROWS, OUTPUTS), guess, y)
-    loss = add("sum_sq", (1, 1), error, params=(2, 0, 1, 0, ROWS * OUTPUTS))
-    grad2 = add("matmul", (HIDDEN, OUTPUTS), active, error, params=(1, 0, 0, ROWS))
-    back = add("matmul", (ROWS, HIDDEN), error, w2, params=(0, 1, 0, OUTPUTS))
-    inner = add("tanh_grad", (ROWS, HIDDEN), back, active)
-    grad1 = add("matmul", (INPUTS, HIDDEN), x, inner, params=(1, 0, 0, ROWS))
+    hidden = add("matmul", (rows, HIDDEN), x, w1, params=(0, 0, 0, INPUTS))
+    shifted = add("add", (rows, HIDDEN), hidden, bias)
+    active = add("tanh", (rows, HIDDEN), shifted)
+    guess = add("matmul", (rows, OUTPUTS), active, w2, params=(0, 0, 0, HIDDEN))
+    error = add("sub", (rows, OUTPUTS), guess, y)
+    loss = add("sum_sq", (1, 1), error, params=(2, 0, 1, 0, rows * OUTPUTS))
+    grad2 = add("matmul", (HIDDEN, OUTPUTS), active, error, params=(1, 0, 0, rows))
+    back = add("matmul", (rows, HIDDEN), error, w2, params=(0, 1, 0, OUTPUTS))
+    inner = add("tanh_grad", (rows, HIDDEN), back, active)
+    grad1 = add("matmul", (INPUTS, HIDDEN), x, inner, params=(1, 0, 0, rows))
     new1 = add("sub", (INPUTS, HIDDEN), w1, add("mul", (INPUTS, HIDDEN), grad1, rate))
     new2 = add("sub", (HIDDEN, OUTPUTS), w2, add("mul", (HIDDEN, OUTPUTS), grad2, rate))
     return Program(
@@ -67,11 +67,11 @@ def mlp() -> Program:
             Slot("w2", F32, (HIDDEN, OUTPUTS), new2),
             Slot("loss", F32, (1, 1), loss),
             Slot("frozen", F32, (3,), Ref.state(3)),
-            Slot("seen", F32, (ROWS, OUTPUTS), y),
+            Slot("seen", F32, (rows, OUTPUTS), y),
         ),
         batch=(
-            BatchTensor("x", F32, (ROWS, INPUTS)),
-            BatchTensor("y", F32, (ROWS, OUTPUTS)),
+            BatchTensor("x", F32, (rows, INPUTS)),
+            BatchTensor("y", F32, (rows, OUTPUTS)),
             BatchTensor("lr", F32, (1,)),
         ),
         constants=(Constant.of(np.full((1, HIDDEN), 0.125, np.float32)),),
@@ -79,7 +79,7 @@ def mlp() -> Program:
     ).check()
 
 
-def training_job(steps: int = 10, interval: int = 4, batches: int = 3, seed: int = 1) -> Job:
+def training_job(steps: int = 10, interval: int = 4, batches: int = 3, seed: int = 1, rows: int = ROWS) -> Job:
     """Ten steps of `mlp` with checkpoints after 4, 8 and 10: claim and last segment have padding or an odd length."""
     rng = np.random.default_rng(seed)
 
@@ -88,14 +88,14 @@ def training_job(steps: int = 10, interval: int = 4, batches: int = 3, seed: int
 
     initial = {
         "w1": normal(INPUTS, HIDDEN), "w2": normal(HIDDEN, OUTPUTS), "loss": np.zeros((1, 1), np.float32),
-        "frozen": normal(3), "seen": np.zeros((ROWS, OUTPUTS), np.float32),
+        "frozen": normal(3), "seen": np.zeros((rows, OUTPUTS), np.float32),
     }  # fmt: skip
     data = [
-        {"x": normal(ROWS, INPUTS), "y": normal(ROWS, OUTPUTS), "lr": np.array([0.01], np.float32)}
+        {"x": normal(rows, INPUTS), "y": normal(rows, OUTPUTS), "lr": np.array([0.01], np.float32)}
         for _ in range(batches)
     ]
     roots = [batch_root([tensor_root(array) for array in batch.values()]) for batch in data]
-    return Job(mlp(), initial, data, roots, steps, interval)
+    return Job(mlp(rows), initial, data, roots, steps, interval)
 
 
 def true_states(job: Job) -> list[State]:

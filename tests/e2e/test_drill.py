@@ -1,6 +1,6 @@
 """`verde drill`: a flipped bit in an operator's output, found by the chain.
 
-`REPOPS_DRILL=all` disputes every operator of the demo's program (scripts/drill.sh); without it a few, the same each time.
+`REPOPS_DRILL=all` disputes every operator of the demo's program (scripts/drill.sh); without it a few, always the same.
 """
 
 from __future__ import annotations
