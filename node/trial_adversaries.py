@@ -15,6 +15,7 @@ from node.actions import Action, Appeal, Batch, Chain, Execute, ShowTiles, Trial
 from node.adversaries import FlipOutput, noise
 from node.data import Array, DataSource
 from node.fold import due
+from node.forgery import fault
 from node.localnet import LAST_SECONDS
 from node.player import Link
 from node.provider import Provider
@@ -110,6 +111,27 @@ class _Twisted:
 # ------------------------------------------------------------------------------------------------------ Lies about runs
 
 
+class Fault(FlipOutput):
+    """One bit of one instruction's result was flipped, as by a particle, and it stands by what came out.
+
+    The instruction is the first from the middle of the run on that changes the element.
+    """
+
+    def output(self, step: int, node: int) -> Array:
+        output = self._visit(step, node).output
+        if (step, node) == (self.step, self.node):
+            _put(output, self.element, self._faulty(self.node_run(step, node), self.element)[0])
+        return output
+
+    def element_trace(self, run: NodeRun, element: int, value: int) -> Tree:
+        return self._faulty(run, element)[1]
+
+    def _faulty(self, run: NodeRun, element: int) -> tuple[int, Tree]:
+        honest, count = run.run(element)
+        found = (fault(run, element, at, self.bit) for at in range(count // 2, count))
+        return next((value, tree) for value, tree in found if value != honest)
+
+
 class NeverHalts(FlipOutput):
     """Its run goes on for ever. at_last: but for the last state, which is halted with its value, as a post needs."""
 
@@ -172,9 +194,7 @@ class _OtherRun(FlipOutput):
     def output(self, step: int, node: int) -> Array:
         output = super(FlipOutput, self).output(step, node)
         if (step, node) == (self.step, self.node):
-            value = self.node_run(step, node).output(self.element)
-            flat = output.reshape(-1).view(np.uint8).reshape(output.size, -1)
-            flat[self.element] = np.frombuffer(value.to_bytes(output.itemsize, "little"), np.uint8)
+            _put(output, self.element, self.node_run(step, node).output(self.element))
         return output
 
     def element_trace(self, run: NodeRun, element: int, value: int) -> Tree:
@@ -264,6 +284,12 @@ def _replaced(action: Action, wrong: Callable[[Chain], Chain]) -> Action:
     if isinstance(action, Batch):
         return replace(action, verbs=tuple(wrong(verb) for verb in action.verbs))
     return wrong(action) if isinstance(action, Chain) else action
+
+
+def _put(output: Array, element: int, value: int) -> None:
+    """Writes the pattern of one element (row-major)."""
+    flat = output.reshape(-1).view(np.uint8).reshape(output.size, -1)
+    flat[element] = np.frombuffer(value.to_bytes(output.itemsize, "little"), np.uint8)
 
 
 def _honest(run: NodeRun, element: int) -> tuple[Hashes, int]:

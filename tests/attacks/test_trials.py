@@ -69,6 +69,7 @@ def executed(match: MatchState) -> bool:
 @pytest.mark.parametrize(
     "make_work",
     [
+        pytest.param(partial(liars.Fault, bit=(0, 20)), id="a fault in one instruction"),
         pytest.param(partial(liars.NeverHalts, at_last=True), id="never halts but at last"),
         pytest.param(liars.TraceOfAnotherElement, id="another element's run"),
         pytest.param(liars.JunkState, id="junk in a state"),

@@ -19,9 +19,10 @@ from node.localnet import LAST_SECONDS
 from node.player import Link
 from node.provider import Provider
 from node.referee import Referee
-from node.structs import Level, Outcome, Reason, Status
+from node.structs import Level, Outcome, Reason, RefereeKind, Status, TrialStage
 
 TWO = replace(TERMS, seats=2)
+KINDS = pytest.mark.parametrize("kind", [RefereeKind.COMMITTEE, RefereeKind.EVM], ids=lambda kind: kind.value)
 
 
 @pytest.mark.parametrize("named", [False, True])
@@ -104,34 +105,37 @@ class Restarted(Provider):
     """Loses its memory before every tick: a new player with the same key, which has read nothing and built nothing."""
 
     def tick(self) -> list[Any]:
-        link = Link.connect(self.link.verde.rpc, self.link.verde.address, self.link.sender.account)
+        referees = self.link.follower.reader.referees
+        link = Link.connect(self.link.verde.rpc, self.link.verde.address, self.link.sender.account, referees=referees)
         fresh = Provider(link, self.directory)
         fresh.store = self.store  # what it serves lies on its disk
         fresh.store._clock = lambda: (fresh.final, fresh.now)
         return fresh.tick()
 
 
+@KINDS
 @pytest.mark.parametrize("liar_first", [False, True], ids=["liar is B", "liar is A"])
-def test_a_player_without_memory_wins_its_match(liar_first: bool) -> None:
+def test_a_player_without_memory_wins_its_match(liar_first: bool, kind: RefereeKind) -> None:
     world, job = World(), training_job()
     client = world.client()
     names = [("honest", Restarted), ("liar", partial(RefuseData, make_work=FlipBit))]
     actors = {name: world.provider(name, make) for name, make in (reversed(names) if liar_first else names)}
-    task_id = client.post(job, world.bench(), TWO)
+    task_id = client.post(job, world.bench(kind=kind), TWO)
     task = world.run(task_id)
     world.check_honest(client, task_id, job, actors["honest"])
     assert [client.state.matches[i].reason for i in task.match_ids] == [Reason.VERDICT]
 
 
-def test_a_reorg_in_the_middle_of_a_match_is_played_again() -> None:
+@KINDS
+def test_a_reorg_in_the_middle_of_a_match_is_played_again(kind: RefereeKind) -> None:
     world, job = World(), training_job()
     client = world.client()
     honest = world.provider("honest")
     world.provider("liar", RefuseData)
-    task_id = client.post(job, world.bench(), TWO)
+    task_id = client.post(job, world.bench(kind=kind), TWO)
     world.run(task_id, until=lambda task: task.revealed == 2)
     forked = world.devnet.snapshot()
-    world.run(task_id, until=lambda task: bool(task.match_ids) and _level(world, task_id) is Level.OPERATORS)
+    world.run(task_id, until=lambda task: bool(task.match_ids) and _deep(world, task_id, kind))
     before = world.devnet.chain.head.number
     world.devnet.revert(forked)
     world.devnet.advance(7)  # the new branch is another one
@@ -140,10 +144,14 @@ def test_a_reorg_in_the_middle_of_a_match_is_played_again() -> None:
     world.check_honest(client, task_id, job, honest)
 
 
-def _level(world: World, task_id: int) -> Level:
+def _deep(world: World, task_id: int, kind: RefereeKind) -> bool:
+    """Whether the match is among the operators, or, with trials, among the instructions."""
     actor = world.actors[0]
     actor.sync()
-    return actor.state.matches[actor.state.tasks[task_id].match_ids[0]].level
+    match = actor.state.matches[actor.state.tasks[task_id].match_ids[0]]
+    if not kind.has_trials:
+        return match.level is Level.OPERATORS
+    return match.trial is not None and match.trial.stage is TrialStage.INSTRUCTIONS
 
 
 # ------------------------------------------------------------------------------------------------------ Bad endpoints
@@ -172,8 +180,9 @@ class Flaky(BaseProvider):
         return {"jsonrpc": "2.0", "id": 0, "error": {"code": -32005, "message": "limit exceeded"}}  # type: ignore[typeddict-item]
 
 
+@KINDS
 @pytest.mark.parametrize("seed", range(3))
-def test_a_bad_endpoint_does_not_lose_the_honest_match(seed: int) -> None:
+def test_a_bad_endpoint_does_not_lose_the_honest_match(seed: int, kind: RefereeKind) -> None:
     world, job = World(), training_job()
     client = world.client()
     flaky = Flaky(world.devnet, 0.0, seed)
@@ -181,7 +190,7 @@ def test_a_bad_endpoint_does_not_lose_the_honest_match(seed: int) -> None:
     link.sender.poll = 0.0
     honest = world.add(Provider(link, world.directory))
     world.provider("liar", RefuseData)
-    task_id = client.post(job, world.bench(), TWO)
+    task_id = client.post(job, world.bench(kind=kind), TWO)
     flaky.rate = 0.3
     world.run(task_id)
     flaky.rate = 0.0

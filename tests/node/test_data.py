@@ -12,7 +12,7 @@ from world import mlp, root_of, training_job
 from node.adversaries import Nothing, noise
 from node.data import PUBLIC, Embargo, Fetcher, MemoryStore
 from node.errors import MissingData, WrongRoot
-from repops.commit import ZERO, Tree, claim_tree, state_tree, tensor_root
+from repops.commit import ZERO, TensorTree, Tree, claim_tree, state_tree, tensor_root
 from repops.dtypes import DType
 
 
@@ -77,11 +77,15 @@ def test_nothing_of_a_claim_is_served_before_its_deadline(
     store.put_tree(tree, SEALED)
     state_root = store.put_tensors({"w": numbers(5)}, SEALED)
     tensor = tensor_root(numbers(5))
+    nodes = Tree([noise(f"state {i}") for i in range(4)])
+    store.put_nodes(nodes, SEALED)
     clock.final, clock.latest = early
     for ask in (
         lambda: store.leaves(tree.root, tree.height),
         lambda: store.leaves(state_root, 1),
         lambda: store.tensor(tensor, 20),
+        lambda: store.tile(tensor, 20, 0),
+        lambda: store.nodes(nodes.root, 2, 2, 0, 1),
     ):
         with pytest.raises(MissingData):
             ask()
@@ -89,6 +93,8 @@ def test_nothing_of_a_claim_is_served_before_its_deadline(
     assert store.leaves(tree.root, tree.height) == b"".join([noise("a"), noise("b"), noise("c")])
     assert store.leaves(state_root, 1) == tensor
     assert store.tensor(tensor, 20) == numbers(5).tobytes()
+    assert store.tile(tensor, 20, 0) == numbers(5).tobytes().ljust(1024, b"\0")
+    assert store.nodes(nodes.root, 2, 2, 0, 1) == b"".join(nodes.children(2, 0, 1))
 
 
 def test_the_answer_before_the_deadline_is_the_answer_to_an_unknown_root(store: MemoryStore) -> None:
@@ -238,3 +244,29 @@ def test_damaged_or_foreign_program_files_are_not_believed(store: MemoryStore) -
             Fetcher([Fixed(lie)]).program(root)
     with pytest.raises(WrongRoot, match="the files are those of the program"):
         Fetcher([Fixed(good)]).program(noise("another program"))
+
+
+# --------------------------------------------------------------------------------------------------------------- Tiles
+
+
+def test_tiles_are_served_by_their_tensor_and_checked_by_their_hash(store: MemoryStore) -> None:
+    array = numbers(700)
+    tree = TensorTree(array)
+    store.put_tensor(array)
+    fetcher = Fetcher([Nothing(), store])
+    for index in range(tree.count):
+        assert fetcher.tile(tree.root, array.nbytes, index, tree.leaf(index)) == tree.tile(index)
+    for index in (-1, tree.count):
+        with pytest.raises(MissingData):
+            fetcher.tile(tree.root, array.nbytes, index, tree.leaf(0))
+    with pytest.raises(WrongRoot, match="not the tile"):
+        fetcher.tile(tree.root, array.nbytes, 0, tree.leaf(1))
+
+
+def test_only_nodes_that_exist_are_served_and_no_more_than_a_few_levels(store: MemoryStore) -> None:
+    tree = Tree([noise(f"leaf {i}") for i in range(3)], 8)
+    store.put_nodes(tree)
+    assert store.nodes(tree.root, 8, 8, 0, 6) == b"".join(tree.children(8, 0, 6))
+    for level, index, m in ((8, 1, 1), (9, 0, 1), (8, 0, 7), (2, 0, 3), (8, 0, -1), (-1, 0, 0)):
+        with pytest.raises(MissingData):
+            store.nodes(tree.root, 8, level, index, m)
