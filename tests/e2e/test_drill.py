@@ -10,6 +10,7 @@ import os
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from world import mlp, training_job
@@ -38,6 +39,20 @@ def test_a_flipped_bit_in_any_operator_of_the_demo_is_found(workload: Workload) 
     for found in report.disputes:
         assert found.exhibit is not None and found.exhibit.instruction
         assert found.trial_gas < found.gas
+
+
+def test_denormals_infinities_and_payloads_of_nans_are_judged_alike() -> None:
+    program = mlp()
+    state, batch = random_tensors(program.slots, 1), random_tensors(program.batch, 2)
+    special = np.array(
+        [0x7FC12345, 0xFFA00001, 0x7F800000, 0xFF800000, 1, 0x80000001, 0x007FFFFF, 0x80000000], np.uint32
+    )
+    for tensors in (state, batch):
+        for array in tensors.values():
+            flat = array.reshape(-1).view(np.uint32)
+            flat[::5] = np.resize(special, flat[::5].shape)
+    report = run_drill(program, list(operators(program)), state, batch, seed=SEED)
+    assert report.honest_won, [(found.operator, found.ruling) for found in report.disputes]
 
 
 @pytest.fixture
