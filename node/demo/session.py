@@ -100,7 +100,7 @@ class _Session:
         self.view = View(self.net.names, self._gas_of, quiet=quiet)
         self._watch = Follower(LogReader(self.net.rpc(), self.net.verde, referees=self.net.contracts.referees))
         self._events: list[Event] = []
-        self._state = ChainState()
+        self._state = ChainState(referees=self.net.contracts.referees)
 
     def run(self, started: float) -> DemoReport:
         from node.demo.workload import digits_transformer  # noqa: PLC0415  imports torch

@@ -14,7 +14,7 @@ from node.demo.report import DemoReport
 from node.events import Event
 from node.exhibit import Exhibit
 from node.fold import ChainState, MatchState
-from node.structs import Level, Outcome, Phase, Reason, Ruling, Side, TrialStage
+from node.structs import Level, Outcome, Phase, Reason, RefereeKind, Ruling, Side, TrialStage
 from repops import Program
 from repops.vm.isa import Instruction
 
@@ -153,7 +153,8 @@ class View:
             case ev.InstructionFound():
                 self._line("instructions", f"instruction {event.position} is the first that differs", event)
             case ev.Executed():
-                self._line("execute", f"[bold]{escape(Instruction.decode(event.word).text)}[/bold]", event)
+                text = Instruction.decode(event.word).text
+                self._line("execute", f"[bold]{escape(text)}[/bold]{' ' * (66 - len(text))}", event)
                 self._show(self.exhibit_of(state, state.matches[event.match_id]))
 
     def finish(self, report: DemoReport) -> None:
@@ -244,7 +245,10 @@ class View:
             if self.program is not None:
                 operator, shapes = describe_node(self.program, event.position)
             kind = state.tasks[state.matches[event.match_id].task_id].referee_kind
-            who = "the committee recomputes it" if kind.has_committee else "the trial goes on below it"
+            who = {
+                RefereeKind.EVM: "the trial goes on below it",
+                RefereeKind.APPEAL: "the committee recomputes it; a side may appeal",
+            }.get(kind, "the committee recomputes it")
             who = "the contract judges" if event.phase is Phase.HASH_NODE else who
             text = f"node {event.position} is the first that differs: [bold]{operator}[/bold] {escape(shapes)} ({who})"
         self.say(f"  [yellow]->[/yellow] {text}")

@@ -99,6 +99,13 @@ def test_what_the_chain_found_is_shown(capsys: pytest.CaptureFixture[str]) -> No
     assert "the trial goes on below it" in out
 
 
+def test_a_committee_is_named_as_the_one_that_recomputes(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["demo", "--steps", "2", "--interval", "1", "--cheat-step", "1"])
+    out = capsys.readouterr().out
+    assert "(the committee recomputes it)" in out and "the committee recomputed the operator" in out
+
+
 def test_an_unknown_referee_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
         cli.main(["demo", "--referee", "oracle"])
