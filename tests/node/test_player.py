@@ -108,12 +108,14 @@ def test_work_for_a_provider_is_not_done_by_a_client() -> None:
         world.client().perform(BuildSteps(1, 0))
 
 
-def test_a_tree_that_nobody_serves_is_asked_for_once() -> None:
+def test_a_tree_that_nobody_serves_is_asked_for_twice() -> None:
+    """The other side may be building it when it is asked for the first time."""
     world = World()
     player = world.client()
     tree = Tree([adv.noise("a"), adv.noise("b")], 1)
-    player.perform(FetchTree(tree.root, 1, "0x" + "77" * 20))
-    assert tree.root in player.view().unreachable
+    for unreachable in (False, True):
+        player.perform(FetchTree(tree.root, 1, "0x" + "77" * 20))
+        assert (tree.root in player.view().unreachable) == unreachable
     world.directory["0x" + "77" * 20] = player.store
     other = Tree([adv.noise("c"), adv.noise("d")], 1)
     player.store.put_tree(other)
