@@ -10,14 +10,14 @@ from typing import Any, TypeVar
 
 from hexbytes import HexBytes
 
-from node.actions import AskReferee
+from node.actions import Action, AskReferee, Local
 from node.chain.devnet import Devnet
 from node.chain.rpc import Rpc
 from node.chain.sender import Sender, Sent
 from node.data import DataSource
 from node.errors import VerdeError
 from node.fold import ChainState, TaskState, due
-from node.player import Link, Player
+from node.player import PATIENCE, Link, Player
 from node.structs import RefereeKind, Status
 
 LAST_SECONDS = 3  # how close to a deadline the slowest actor that is modelled acts
@@ -114,8 +114,12 @@ class Localnet:
         until: stops earlier. each: called after every round. Raises Stuck after so many rounds.
         """
         watcher = Player(self.link("watcher"), {})
+        done: set[tuple[str, Action]] = set()
         for _ in range(rounds):
-            acted = [a for actor in list(self.actors) for a in actor.tick() if not isinstance(a, AskReferee)]
+            did = {(actor.address, a) for actor in list(self.actors) for a in actor.tick()}
+            # Who asks the referee waits; who has forgotten what it did, and does it again, gets nowhere.
+            acted = {(who, a) for who, a in did - done if not isinstance(a, AskReferee)}
+            done |= {(who, a) for who, a in acted if isinstance(a, Local)}
             watcher.sync()
             if each is not None:
                 each()
@@ -140,6 +144,7 @@ class Localnet:
             if waits is not None:
                 # Half-way too: a referee's patience ends there. And just before the end: some like to be late.
                 instants += [waits.deadline, waits.deadline - LAST_SECONDS, waits.since + waits.limit // 2]
+                instants.append(waits.since + PATIENCE)
         return min((instant for instant in instants if instant > now), default=now + 1)
 
 

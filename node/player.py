@@ -51,7 +51,7 @@ from node.chain.sender import AlreadyDone, Sender, Sent
 from node.data import DataSource, Fetcher, MemoryStore
 from node.errors import DataError, RpcUnavailable, TxReverted, TxUnresolved
 from node.events import Event
-from node.fold import TaskState
+from node.fold import TaskState, due
 from node.plan import plan
 from node.structs import RefereeKind, Status
 from node.verdict import Committee
@@ -60,6 +60,7 @@ from repops.commit import Tree
 log = logging.getLogger(__name__)
 
 TRIES = 2  # how often the other side is asked for what it should serve
+PATIENCE = 3  # seconds after which, even after a restart, once is enough
 
 OnAction = Callable[["Player", Action, Sent | AlreadyDone | None], None]
 
@@ -218,9 +219,12 @@ class Player:
                 raise TypeError(f"{type(action).__name__} is not for {type(self).__name__}")
 
     def miss(self, root: bytes) -> None:
-        """Nobody served this. It is asked for once more in the next tick: the other side may be building it now."""
+        """Nobody served this. It is asked for once more in the next tick: the other side may be building it now, unless
+        nothing has happened for a while."""
         self._misses[root] += 1
-        if self._misses[root] >= TRIES:
+        live = [(task, match) for task in self._live_tasks() for match in self.state.live_matches(task.task_id)]
+        since = max((found.since for task, match in live if (found := due(task, match, self.now))), default=self.now)
+        if self._misses[root] >= TRIES or self.now - since >= PATIENCE:
             self._unreachable.add(root)
 
     def keep_tree(self, tree: Tree) -> None:
@@ -241,7 +245,10 @@ class Player:
     def _do(self, action: Action) -> bool:
         receipt: Sent | AlreadyDone | None = None
         if isinstance(action, Local):
+            given_up, missed = len(self._unreachable), self._misses.total()
             self.perform(action)
+            if self._misses.total() > missed and len(self._unreachable) == given_up:
+                return False  # nothing is gained yet
         else:
             try:
                 receipt = self.link.sender.send(self._call(action))
