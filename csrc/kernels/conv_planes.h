@@ -133,7 +133,7 @@ static void convolve_plane(const Window& h, bool gradient, const PlaneShape& sha
         if (gradient ? row < 0 : !h.inside(row)) continue;
         for (size_t n = 0; n < c.taps.size(); ++n) {
           const PlaneTap& tap = c.taps[n];
-          terms[count++] = {plane + (row * shape.phases + tap.phase) * shape.pitch + shape.left + tap.shift, weight[t * taps_w + tap.tap],
+          terms[count++] = {plane + (row * shape.phases + tap.phase) * shape.pitch + shape.left + tap.shift, load_f32(weight, t * taps_w + tap.tap),
                             (int64_t)n};
         }
       }
