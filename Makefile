@@ -57,6 +57,7 @@ vectors: setup-dev setup-node
 	$(BIN)/python scripts/build_trial_vectors.py
 	$(BIN)/python tests/repops/golden.py
 	$(BIN)/python scripts/build_function_listings.py
+	$(BIN)/python scripts/build_images.py
 	$(BIN)/python scripts/check_float32.py --write
 
 clean:

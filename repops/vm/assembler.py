@@ -16,11 +16,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from repops.graph.ir import Node
-from repops.vm.image import Image
+from repops.vm.image import ONCE, Image, Trips
 from repops.vm.isa import OUTPUT, REGISTERS, SCRATCH, Instruction, Op
-
-Trips = Callable[[Node], int]
 
 _INVERSE = {Op.BEQ: Op.BNE, Op.BNE: Op.BEQ, Op.BLT: Op.BGE, Op.BGE: Op.BLT}
 
@@ -51,8 +48,8 @@ class Assembler:
         self._constant_uses: list[int] = []
         self._free = list(range(REGISTERS - 1, 1, -1))
         self._scopes: list[list[Register]] = [[]]
-        self._counts: list[tuple[Trips, int]] = []  # instructions that run `Trips` times
-        self._trips: list[Trips] = [lambda node: 1]
+        self._counts: dict[Trips, int] = {ONCE: 0}  # instructions that run `Trips` times
+        self._trips = [ONCE]
 
     # ---- registers and blocks
 
@@ -268,11 +265,7 @@ class Assembler:
         for at in self._constant_uses:
             i = code[at]
             code[at] = Instruction(i.op, i.a, i.b, i.c, i.imm + len(code))
-        counts = tuple(self._counts)
-        return Image(
-            (*(i.encode() for i in code), *self._constants),
-            lambda node: sum(trips(node) * count for trips, count in counts),
-        )
+        return Image((*(i.encode() for i in code), *self._constants), tuple(self._counts.items()))
 
     def _compute(self, op: Op, b: int, c: int, imm: int, to: Register | None) -> Register:
         target = to or self.take()
@@ -282,10 +275,7 @@ class Assembler:
     def _emit(self, op: Op, a: int = 0, b: int = 0, c: int = 0, imm: int = 0) -> int:
         self._code.append(Instruction(op, a, b, c, imm))
         trips = self._trips[-1]
-        if self._counts and self._counts[-1][0] is trips:
-            self._counts[-1] = (trips, self._counts[-1][1] + 1)
-        else:
-            self._counts.append((trips, 1))
+        self._counts[trips] = self._counts.get(trips, 0) + 1
         return len(self._code) - 1
 
 

@@ -16,12 +16,42 @@ CODE_TYPEHASH = keccak256(b"RepVM(1)")
 WORDS_PER_LEAF = 4
 
 
+@dataclass(frozen=True, slots=True)
+class Trips:
+    """How often the instructions of a loop may run for an element of a node; equal if their texts are.
+
+    text: as an expression of what docs/spec/images.md lists, where it is normative. count: its value for a node.
+    """
+
+    text: str
+    count: Callable[[Node], int] = field(compare=False)
+
+    @classmethod
+    def fixed(cls, number: int) -> Trips:
+        """The same for every node."""
+        return cls(str(number), lambda node: number)
+
+
+ONCE = Trips.fixed(1)
+
+
 @dataclass(frozen=True)
 class Image:
-    """words: code, then constants, each in [0, 2^64). bound: no run for an element of a node has more instructions."""
+    """words: code, then constants, each in [0, 2^64). counts: how many instructions may run how often."""
 
     words: tuple[int, ...]
-    bound: Callable[[Node], int] = field(compare=False)
+    counts: tuple[tuple[Trips, int], ...] = field(compare=False)
+
+    def bound(self, node: Node) -> int:
+        """No run for an element of the node has more instructions."""
+        return sum(trips.count(node) * number for trips, number in self.counts)
+
+    @property
+    def bound_text(self) -> str:
+        """The bound as an expression, as docs/spec/images.md has it."""
+        fixed = sum(int(trips.text) * number for trips, number in self.counts if trips.text.isdigit())
+        loops = ((t.text, number) for t, number in self.counts if not t.text.isdigit())
+        return " + ".join([str(fixed), *(f"{n} * ({text})" if "+" in text else f"{n} * {text}" for text, n in loops)])
 
     @cached_property
     def leaves(self) -> tuple[bytes, ...]:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from repops.graph.ir import Node
-from repops.vm.assembler import Assembler, Register, Trips
+from repops.vm.assembler import Assembler, Register
+from repops.vm.image import Trips
 from repops.vm.isa import Op
 
 DOT_BLOCK = 256
@@ -36,7 +37,7 @@ class BlockSum:
 
 def _blocks(terms: Trips, size: int) -> Trips:
     """How many blocks hold so many terms, wherever the first begins."""
-    return lambda node: terms(node) // size + 2
+    return Trips(f"{terms.text} // {size} + 2", lambda node: terms.count(node) // size + 2)
 
 
 @contextmanager
@@ -111,6 +112,9 @@ def _lane_tree(a: Assembler) -> Register:
     return a.get(0, to=x)
 
 
-def link_terms(node: Node) -> int:
-    """Terms of a link of a fold whose params end in start, stop."""
+def _link_terms(node: Node) -> int:
     return node.params[-1] - node.params[-2]
+
+
+link_terms = Trips("T", _link_terms)
+"""Terms of a link of a fold whose params end in start, stop."""

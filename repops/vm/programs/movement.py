@@ -6,19 +6,17 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from repops.graph.ir import Node
 from repops.vm.assembler import Assembler, Register
+from repops.vm.image import Trips
 from repops.vm.isa import OUTPUT, Op
 from repops.vm.programs.folds import link_terms
 from repops.vm.programs.pointwise import Build
 
-
-def _rank(node: Node) -> int:
-    return len(node.shape)
-
-
-def _axes_twice(node: Node) -> int:
-    return len(node.shape) ** 2
+_rank = Trips("R", lambda node: len(node.shape))
+_axes_twice = Trips("R * R", lambda node: len(node.shape) ** 2)
+_inputs = Trips("N", lambda node: len(node.inputs))
+_index_axis = Trips("in1[p0]", lambda node: node.inputs[1].shape[node.params[0]])
+_output_axis = Trips("out[p0]", lambda node: node.shape[node.params[0]])
 
 
 def _stride(a: Assembler, axis: Register, tensor: int) -> Register:
@@ -101,7 +99,7 @@ def _slice_grad(a: Assembler) -> None:
 def _cat(a: Assembler) -> None:
     s = _split(a)
     k, at, count = a.set(0), a.add(s.at, 0), a.inputs()
-    with a.loop(k, count, lambda node: len(node.inputs)):
+    with a.loop(k, count, _inputs):
         length = a.dim(s.axis, k)
         with a.when(Op.BLT, at, length):
             a.halt(a.raw(s.place(a, k, at), k))
@@ -141,7 +139,7 @@ def _scatter(a: Assembler) -> None:
         a.add(at, a.mul(c, stride), to=at)
         a.mul(stride, covered, to=stride)
     i = a.set(0)
-    with a.loop(i, a.dim(axis, 1), lambda node: node.inputs[1].shape[node.params[0]]):
+    with a.loop(i, a.dim(axis, 1), _index_axis):
         with a.when(Op.BEQ, a.load(at, 1), position):
             a.halt(a.node_literal(0))
         a.add(at, step, to=at)
@@ -170,7 +168,7 @@ def _cumsum(a: Assembler) -> None:
     s = _split(a)
     total, i = a.set(0), a.set(0)
     place = s.place(a, 0, i)
-    with a.loop(i, a.add(s.at, 1), lambda node: node.shape[node.params[0]]):
+    with a.loop(i, a.add(s.at, 1), _output_axis):
         a.add(total, a.load(place, 0), to=total)
         a.add(place, s.inner, to=place)
     a.halt(total)
@@ -205,7 +203,7 @@ def _philox(a: Assembler) -> None:
     key0, key1, w2, w3 = (word_of(k, half) for k in (0, 1) for half in (low, high))
     m0, m1, step0, step1 = (constant(c) for c in (0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85))
     i, rounds = a.set(0), a.set(10)
-    with a.loop(i, rounds, lambda node: 10):
+    with a.loop(i, rounds, Trips.fixed(10)):
         p0, p1 = a.mul(m0, w0), a.mul(m1, w2)
         for product, word, key, to in ((p1, w1, key0, w0), (p0, w3, key1, w2)):
             with a.scope():

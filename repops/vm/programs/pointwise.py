@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from repops.dtypes import DType
 from repops.vm.assembler import Assembler, Register
 from repops.vm.functions import function
+from repops.vm.image import Trips
 from repops.vm.isa import OUTPUT, Op
 
 Build = Callable[[Assembler], None]
@@ -206,7 +207,7 @@ def _integer_to_bf16(a: Assembler, x: Register) -> None:
     u = a.select(sign, a.sub(a.zero, x), x)
     scale, step = a.literal(_ONE), a.literal(0x43800000)  # 2^8
     high, count = a.integer(Op.SHR, u, 24), a.set(0)
-    with a.loop(count, high, lambda node: 5):
+    with a.loop(count, high, Trips.fixed(5)):
         cut = _negate(a, a.integer(Op.SEQ, a.integer(Op.AND, u, 255), 0))
         a.integer(Op.OR, a.integer(Op.SHR, u, 8), cut, to=u)
         a.fmul(scale, step, to=scale)

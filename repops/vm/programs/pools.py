@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from repops.graph.ir import Node
 from repops.ops.rules import pool_reach
-from repops.vm.assembler import Assembler, Register, Trips
+from repops.vm.assembler import Assembler, Register
+from repops.vm.image import Trips
 from repops.vm.isa import OUTPUT, Op
 from repops.vm.programs.pointwise import Build
 from repops.vm.programs.windows import inside, join, split
@@ -103,7 +104,11 @@ def _axes(a: Assembler, gradient: bool, averages: bool) -> tuple[_Axis, _Axis]:
 
 def _trips(rows: _Axis, columns: _Axis, kind: int) -> tuple[Trips, Trips]:
     """Passes of a loop over rows and of one over columns inside it: kind 0 over positions, 1 over windows."""
-    return lambda n: rows.reach(n)[kind], lambda n: rows.reach(n)[kind] * columns.reach(n)[kind]
+    over = "PW"[kind]
+    return (
+        Trips(f"{over}0", lambda n: rows.reach(n)[kind]),
+        Trips(f"{over}0 * {over}1", lambda n: rows.reach(n)[kind] * columns.reach(n)[kind]),
+    )
 
 
 def _element(rows: _Axis, columns: _Axis) -> tuple[Register, ...]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from repops.graph.ir import Node
-from repops.vm.assembler import Assembler, Register, Trips
+from repops.vm.assembler import Assembler, Register
 from repops.vm.functions import Function
+from repops.vm.image import Trips
 from repops.vm.isa import OUTPUT, Op
 from repops.vm.programs.folds import BlockSum, dot, link_terms, strided_sum
 from repops.vm.programs.pointwise import Build, reciprocal
@@ -112,10 +112,7 @@ def _queries(a: Assembler, key: Register) -> Register:
 
 
 def _axis(tensor: int, axis: int) -> Trips:
-    def trips(node: Node) -> int:
-        return node.inputs[tensor].shape[axis]
-
-    return trips
+    return Trips(f"in{tensor}[{axis}]", lambda node: node.inputs[tensor].shape[axis])
 
 
 def _row_product(a: Assembler, head: _Head) -> Register:

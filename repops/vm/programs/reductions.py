@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from repops.graph.ir import Node
 from repops.vm.assembler import Assembler, Register
 from repops.vm.functions import Function
+from repops.vm.image import Trips
 from repops.vm.isa import SPACE, Op
 from repops.vm.programs.folds import BlockSum, link_terms, strided_sum
 from repops.vm.programs.pointwise import Build, if_float
@@ -32,8 +32,7 @@ class _Range:
     inner: Register
 
 
-def _axes(node: Node) -> int:
-    return len(node.shape)
+_axes = Trips("R", lambda node: len(node.shape))
 
 
 def _range(a: Assembler) -> _Range:

@@ -18,7 +18,7 @@ from repops.commit import height
 from repops.dtypes import DType
 from repops.vm.assembler import Assembler, AssemblyError
 from repops.vm.functions import function, listings
-from repops.vm.image import Image
+from repops.vm.image import Image, Trips
 from repops.vm.isa import OPERANDS, SCRATCH, Instruction, Op
 from repops.vm.programs import NAMES, image
 
@@ -29,7 +29,7 @@ def fold(left: bytes, right: bytes) -> bytes:
 
 @pytest.mark.parametrize("words", [0, 1, 4, 5, 19])
 def test_code_hash_by_hand(words: int) -> None:
-    made = Image(tuple(range(1, words + 1)), lambda node: 1)
+    made = Image(tuple(range(1, words + 1)), ())
     data = b"".join(w.to_bytes(8, "big") for w in made.words)
     leaves = [keccak(data[i : i + 32].ljust(32, b"\0")) for i in range(0, len(data), 32)]
     leaves += [bytes(32)] * (2 ** height(-(-words // 4)) - len(leaves))
@@ -121,9 +121,9 @@ def test_every_instruction_has_operands_and_programs_use_nearly_all() -> None:
 def test_bounds_add_up_over_loops() -> None:
     a = Assembler()
     i, stop = a.set(0), a.set(3)
-    with a.loop(i, stop, lambda node: 3):
+    with a.loop(i, stop, Trips.fixed(3)):
         j = a.set(0)
-        with a.loop(j, stop, lambda node: 9):
+        with a.loop(j, stop, Trips.fixed(9)):
             a.add(j, 0, to=j)
     a.halt(i)
     made = a.assemble()
