@@ -50,7 +50,9 @@ abstract contract Disputes is Vault {
         game.nodeB = _claims[taskId][_participants[taskId][indexB].claimId].root;
         game.rootA = rootA;
         game.preState = task.initialStateRoot;
-        game.taskId = uint128(taskId);
+        game.taskId = uint64(taskId);
+        game.grace = task.grace;
+        game.arityBits = task.arityBits;
         game.indexA = indexA;
         game.indexB = indexB;
         game.since = uint40(block.timestamp);
@@ -66,10 +68,10 @@ abstract contract Disputes is Vault {
 
     /// @inheritdoc IVerde
     function open(uint256 matchId, bytes32[] calldata children) external {
-        (Match storage game, Task storage task) = _liveMatch(matchId);
+        (Match storage game,) = _liveMatch(matchId);
         _requirePhase(game, Phase.Open);
-        _respond(game, task, Side.A);
-        Merkle.verifyChildren(game.nodeA, _stride(task, game.rest), children);
+        _respond(game, Side.A);
+        Merkle.verifyChildren(game.nodeA, _stride(game, game.rest), children);
         game.phase = Phase.Move;
         game.turn = Side.B;
         emit Opened(matchId, children, uint40(block.timestamp));
@@ -90,10 +92,10 @@ abstract contract Disputes is Vault {
         Phase phase = game.phase;
         if (phase != Phase.Move && phase != Phase.Open) revert WrongPhase(phase);
         Side mover = game.turn;
-        _respond(game, task, mover);
+        _respond(game, mover);
 
         uint8 rest = game.rest;
-        if (m != rest && (phase == Phase.Open || m != _stride(task, rest))) revert WrongDepth(m, rest);
+        if (m != rest && (phase == Phase.Open || m != _stride(game, rest))) revert WrongDepth(m, rest);
         Divergence.verify(game.nodeA, game.nodeB, m, index, a, b, siblings);
         rest -= m;
         uint40 position = uint40((uint256(game.position) << m) | index);
@@ -107,14 +109,14 @@ abstract contract Disputes is Vault {
             Merkle.requireLength(children.length, 0);
             _close(matchId, game, task, pre);
         } else {
-            Merkle.verifyChildren(mover == Side.A ? a : b, _stride(task, rest), children);
+            Merkle.verifyChildren(mover == Side.A ? a : b, _stride(game, rest), children);
             _requireEmpty(pre);
             game.turn = mover == Side.A ? Side.B : Side.A;
         }
     }
 
     /// @inheritdoc IVerde
-    function post(uint256 matchId, bytes32 root, bytes32[] calldata proof) external {
+    function post(uint256 matchId, bytes32 root, bytes32[] calldata proof, bytes32[] calldata children) external {
         (Match storage game, Task storage task) = _liveMatch(matchId);
         Phase phase = game.phase;
         if (phase != Phase.PostA && phase != Phase.PostB) revert WrongPhase(phase);
@@ -125,19 +127,27 @@ abstract contract Disputes is Vault {
         // A post is bound to the claim by its last real leaf, which is the poster's side of the level above.
         Merkle.verify(root, side == Side.A ? game.nodeA : game.nodeB, _leaves(game, task) - 1, game.rest, proof);
         _count(game);
-        emit Posted(matchId, side, root, uint40(block.timestamp));
+        emit Posted(matchId, side, root, children, uint40(block.timestamp));
 
         if (side == Side.A) {
+            Merkle.requireLength(children.length, 0);
             game.rootA = root;
             game.phase = Phase.PostB;
             game.turn = Side.B;
-        } else {
-            game.nodeA = game.rootA;
-            game.nodeB = root;
-            game.phase = Phase.Open;
-            game.turn = Side.A;
-            if (game.rest == 0) _descend(matchId, game, task);
+            return;
         }
+        game.nodeA = game.rootA;
+        game.nodeB = root;
+        game.turn = Side.A;
+        uint256 rest = game.rest;
+        if (rest != 0 && children.length != 0) {
+            Merkle.verifyChildren(root, _stride(game, rest), children);
+            game.phase = Phase.Move;
+            return;
+        }
+        Merkle.requireLength(children.length, 0);
+        game.phase = Phase.Open;
+        if (rest == 0) _descend(matchId, game, task);
     }
 
     // ---------------------------------------------------------------- Judgement
@@ -153,7 +163,7 @@ abstract contract Disputes is Vault {
     ) external {
         (Match storage game, Task storage task) = _liveMatch(matchId);
         _requirePhase(game, Phase.HashNode);
-        _respond(game, task, Side.A);
+        _respond(game, Side.A);
         Programs.Context memory context = Programs.Context({
             traceRoot: game.rootA,
             node: game.position,
@@ -209,7 +219,7 @@ abstract contract Disputes is Vault {
         assembly ("memory-safe") {
             slot := stored.slot
         }
-        Unpack.returnStruct(slot, hex"202020201004040501050505050201010101");
+        Unpack.returnStruct(slot, hex"2020202008050104040501050505050201010101");
     }
 
     /// @inheritdoc IVerde
@@ -289,10 +299,10 @@ abstract contract Disputes is Vault {
     }
 
     /// @dev Charges a response to the chess clock of `side`.
-    function _respond(Match storage game, Task storage task, Side side) private {
+    function _respond(Match storage game, Side side) private {
         uint256 elapsed = block.timestamp - game.since;
-        if (side == Side.A) game.clockA = Clock.spend(game.clockA, elapsed, task.grace);
-        else game.clockB = Clock.spend(game.clockB, elapsed, task.grace);
+        if (side == Side.A) game.clockA = Clock.spend(game.clockA, elapsed, game.grace);
+        else game.clockB = Clock.spend(game.clockB, elapsed, game.grace);
         _count(game);
     }
 
@@ -305,8 +315,8 @@ abstract contract Disputes is Vault {
     }
 
     /// @dev Levels that one move goes down.
-    function _stride(Task storage task, uint256 rest) private view returns (uint256) {
-        uint256 bits = task.arityBits;
+    function _stride(Match storage game, uint256 rest) private view returns (uint256) {
+        uint256 bits = game.arityBits;
         return bits < rest ? bits : rest;
     }
 
@@ -409,9 +419,9 @@ abstract contract Disputes is Vault {
             window: task.refereeWindow,
             clockA: game.clockA,
             clockB: game.clockB,
-            grace: task.grace,
+            grace: game.grace,
             buildWindow: task.buildWindow,
-            arityBits: task.arityBits,
+            arityBits: game.arityBits,
             accountA: _participants[game.taskId][game.indexA].account,
             accountB: _participants[game.taskId][game.indexB].account
         });

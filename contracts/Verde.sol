@@ -3,6 +3,7 @@ pragma solidity ^0.8.37;
 
 import {IVerde} from "./interfaces/IVerde.sol";
 import {Disputes} from "./Disputes.sol";
+import {Multicall} from "./Multicall.sol";
 import {ClaimQueue} from "./libraries/ClaimQueue.sol";
 import {Clock} from "./libraries/Clock.sol";
 import {Merkle} from "./libraries/Merkle.sol";
@@ -12,7 +13,7 @@ import {Unpack} from "./libraries/Unpack.sol";
 /// @title Verde: verification by refereed delegation
 /// @notice Tasks, claims and settlement. A client hands one program to several providers that it does not trust; different claims are played
 /// out against each other (Disputes), and the claim that stands is paid (Vault). docs/spec/game.md, sections 1 and 4.
-contract Verde is Disputes {
+contract Verde is Disputes, Multicall {
     bytes32 private constant COMMIT_TYPEHASH = keccak256(
         "Commitment(uint256 chainId,address verde,uint256 taskId,address provider,bytes32 claimRoot,bytes32 finalStateRoot,bytes32 salt)"
     );

@@ -142,11 +142,12 @@ class LevelClosed(_Event):
 
 @dataclass(frozen=True)
 class Posted(_Event):
-    """`side` posted the root of its tree of the level."""
+    """`side` posted the root of its tree of the level; B with the top children of its tree, or A is due to open."""
 
     match_id: int
     side: Side
     root: bytes
+    children: tuple[bytes, ...]
     time: int
 
 
@@ -305,7 +306,8 @@ class ElementFound(_TrialEvent):
 
 @dataclass(frozen=True)
 class TracePosted(_TrialEvent):
-    """`side` posted the root of the element's trace, B with the top children of its tree."""
+    """`side` posted the root of the element's trace, B with the top children of its tree, or A is due to
+    open."""
 
     side: Side
     root: bytes

@@ -69,7 +69,8 @@ class LevelState:
     `step` is the first step of the segment (Steps), the disputed step (Operators), or 0. `leaves` is the tree's real
     leaf count, `height` its height. `pre_state` is the agreed state root before leaf 0. `last_a`, `last_b` are the
     disputed leaves of the level above, in which the posted trees end (the final state roots at Checkpoints).
-    `root_a`, `root_b` are the claims' or posted roots, None until posted. `closed_at` with `leaf_a`, `leaf_b` is
+    `root_a`, `root_b` are the claims' or posted roots, None until posted; `top` the children that B posted with its
+    root, which spare the opening. `closed_at` with `leaf_a`, `leaf_b` is
     the first divergence, None until found.
     """
 
@@ -82,6 +83,7 @@ class LevelState:
     last_b: bytes
     root_a: bytes | None = None
     root_b: bytes | None = None
+    top: tuple[bytes, ...] = ()
     moves: tuple[Move, ...] = ()
     closed_at: int | None = None
     leaf_a: bytes | None = None
@@ -120,8 +122,8 @@ class MatchState(Match):
 
     @property
     def children(self) -> tuple[bytes, ...]:
-        """The children that the last move published below its mover's node; empty after a post or a closed level."""
-        return self.at.moves[-1].children if self.at.moves else ()
+        """The children that the last move published below its mover's node, or B's post below its root; or none."""
+        return self.at.moves[-1].children if self.at.moves else self.at.top
 
     def index(self, side: Side) -> int:
         """The participant on this side."""
@@ -613,6 +615,8 @@ def _paired(state: ChainState, event: ev.Paired) -> ChainState:
         root_a=claim_a.root,
         pre_state=task.initial_state_root,
         task_id=event.task_id,
+        grace=task.grace,
+        arity_bits=task.arity_bits,
         index_a=event.index_a,
         index_b=event.index_b,
         step=0,
@@ -723,8 +727,9 @@ def _posted(state: ChainState, event: ev.Posted) -> MatchState:
         match = _at(replace(match, phase=Phase.POST_B, turn=Side.B, root_a=event.root), root_a=event.root)
     else:
         match = _live(state, event, Phase.POST_B)
-        match = replace(match, phase=Phase.OPEN, turn=Side.A, node_a=match.root_a, node_b=event.root)
-        match = _at(match, root_b=event.root)
+        phase = Phase.MOVE if event.children else Phase.OPEN
+        match = replace(match, phase=phase, turn=Side.A, node_a=match.root_a, node_b=event.root)
+        match = _at(match, root_b=event.root, top=event.children)
     return replace(match, since=event.time, verbs=match.verbs + 1)
 
 

@@ -103,7 +103,7 @@ class Ruling(IntEnum):
 
 class TrialStage(IntEnum):
     """What a trial waits for: the tiles' top children, a divergence proof over tiles, A's tile, both tiles, A's and
-    B's trace of the element, a divergence proof over states, the instruction."""
+    B's trace of the element, the top children of A's trace, a divergence proof over states, the instruction."""
 
     NONE = 0
     OPEN = 1
@@ -112,9 +112,10 @@ class TrialStage(IntEnum):
     TILE_B = 4
     TRACE_A = 5
     TRACE_B = 6
-    INSTRUCTIONS = 7
-    EXECUTE = 8
-    DONE = 9
+    OPEN_TRACE = 7
+    INSTRUCTIONS = 8
+    EXECUTE = 9
+    DONE = 10
 
 
 class RefereeKind(Enum):
@@ -293,6 +294,8 @@ class Match:
     root_a: bytes
     pre_state: bytes
     task_id: int
+    grace: int
+    arity_bits: int
     index_a: int
     index_b: int
     step: int

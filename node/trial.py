@@ -11,6 +11,7 @@ from node.events import Meta
 from node.structs import ZERO, Match, Ruling, Side, Task, Trial, TrialStage
 
 TILE_BYTES = 1024
+_MOVES = (TrialStage.OPEN, TrialStage.ELEMENTS, TrialStage.OPEN_TRACE, TrialStage.INSTRUCTIONS)
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,12 @@ def follow(trial: TrialState, event: ev.TrialMove, build_window: int) -> TrialSt
     """The trial after an event; None if it cannot happen at this stage."""
     stage = trial.stage
     match event:
-        case ev.TrialOpened() if stage is TrialStage.OPEN:
+        case ev.TrialOpened() if stage in (TrialStage.OPEN, TrialStage.OPEN_TRACE):
             nodes = (trial.position, trial.rest, trial.node_a, trial.node_b)
             move = Move(Side.A, 0, *nodes, (), event.children, event.time, event.meta)
-            trial = _charge(trial, event.time)
-            return replace(trial, stage=TrialStage.ELEMENTS, turn=Side.B, tile_moves=(*trial.tile_moves, move))
-        case ev.TrialAdvanced() if stage in (TrialStage.OPEN, TrialStage.ELEMENTS, TrialStage.INSTRUCTIONS):
+            trial = _with_move(replace(_charge(trial, event.time), turn=Side.B), move)
+            return replace(trial, stage=TrialStage.INSTRUCTIONS if trial.over_states else TrialStage.ELEMENTS)
+        case ev.TrialAdvanced() if stage in _MOVES:
             return _advanced(trial, event)
         case ev.TileShown() if stage is TrialStage.TILE_A:
             trial = _charge(trial, event.time)
@@ -173,8 +174,10 @@ def follow(trial: TrialState, event: ev.TrialMove, build_window: int) -> TrialSt
         case ev.TracePosted(side=Side.B) if stage is TrialStage.TRACE_B:
             trial = replace(trial, verbs=trial.verbs + 1, since=event.time, trace_b=event.root, top=event.children)
             trial = replace(trial, node_a=trial.root_a, node_b=event.root, turn=Side.A)
-            return replace(trial, stage=TrialStage.INSTRUCTIONS) if trial.vm_height else trial
-        case ev.InstructionFound() if stage in (TrialStage.TRACE_B, TrialStage.INSTRUCTIONS) and trial.rest == 0:
+            if trial.vm_height:
+                return replace(trial, stage=TrialStage.INSTRUCTIONS if event.children else TrialStage.OPEN_TRACE)
+            return trial
+        case ev.InstructionFound() if TrialStage.TRACE_B <= stage < TrialStage.EXECUTE and trial.rest == 0:
             return replace(trial, root_a=event.before, before=event.before, stage=TrialStage.EXECUTE, turn=Side.A)
         case ev.Executed() if stage is TrialStage.EXECUTE:
             return replace(trial, word=event.word, state_after=event.state_after)
@@ -198,13 +201,16 @@ def _advanced(trial: TrialState, event: ev.TrialAdvanced) -> TrialState:
     trial = replace(
         _charge(trial, event.time), node_a=event.a, node_b=event.b, position=event.position, rest=event.rest
     )
-    if trial.over_states:
-        trial = replace(trial, state_moves=(*trial.state_moves, move))
-    else:
-        trial = replace(trial, tile_moves=(*trial.tile_moves, move))
+    trial = _with_move(trial, move)
     if event.rest:
         return replace(trial, turn=event.mover.other)
     return trial if trial.over_states else _tiles_closed(trial)
+
+
+def _with_move(trial: TrialState, move: Move) -> TrialState:
+    if trial.over_states:
+        return replace(trial, state_moves=(*trial.state_moves, move))
+    return replace(trial, tile_moves=(*trial.tile_moves, move))
 
 
 def _tiles_closed(trial: TrialState) -> TrialState:

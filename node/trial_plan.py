@@ -128,7 +128,7 @@ class _Trial:
                 # Both sides build while A is due: B's build window is spent in parallel.
                 tree = self._trace(trial.element, trial.value(self.side))
                 return self._post(tree) if trial.turn is self.side else []
-            case TrialStage.INSTRUCTIONS if trial.turn is self.side:
+            case TrialStage.OPEN_TRACE | TrialStage.INSTRUCTIONS if trial.turn is self.side:
                 return self._over_states(trial)
             case TrialStage.EXECUTE if self.side is Side.A:
                 return self._execute(trial.element, trial.position)
@@ -217,6 +217,8 @@ class _Trial:
         if theirs is None and self._theirs(root):
             raise _Missing(FetchPath(own.root, root, self._other))
         place = self._place(trial)
+        if theirs is None and trial.stage is TrialStage.OPEN_TRACE:
+            return [TrialOpen(self.match.match_id, place.opening(own))]
         step = place.step(own, theirs, self.side, trial.children)
         verbs: list[Chain] = [_advance(self.match.match_id, step)]
         if step.rest == 0:

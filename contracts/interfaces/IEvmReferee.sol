@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.37;
 
+import {IMulticall} from "./IMulticall.sol";
 import {IReferee, Ruling} from "./IReferee.sol";
 import {IVerde} from "./IVerde.sol";
 
 /// @title The game below the operator
 /// @notice Two providers that differ on one operator's output are driven down to the first differing element and to the first instruction of
 /// that element's RepVM run on which they differ, which is executed here. docs/spec/game.md, section "The EVM referee".
-interface IEvmReferee is IReferee {
+interface IEvmReferee is IReferee, IMulticall {
     /// @notice What a trial waits for.
     /// @dev Open: the top children of A's output root. Elements: a divergence proof over tiles by `turn`. TileA: A's tile. TileB: both tiles.
-    /// TraceA, TraceB: the root of the element's trace. Instructions: a divergence proof over states by `turn`. Execute: the instruction.
+    /// TraceA, TraceB: the root of the element's trace. OpenTrace: the top children of A's trace. Instructions: a divergence proof over states by
+    /// `turn`. Execute: the instruction.
     enum Stage {
         None,
         Open,
@@ -19,6 +21,7 @@ interface IEvmReferee is IReferee {
         TileB,
         TraceA,
         TraceB,
+        OpenTrace,
         Instructions,
         Execute,
         Done
@@ -85,7 +88,7 @@ interface IEvmReferee is IReferee {
         uint8 itemSize,
         uint40 since
     );
-    /// @notice The children of A's output root.
+    /// @notice The children of A's output root, or of its trace root.
     event Opened(address indexed verde, uint256 indexed matchId, bytes32[] children, uint40 time);
     /// @notice `mover` proved the first divergence `m` levels down and published the children of its own new node.
     event Advanced(
@@ -107,7 +110,7 @@ interface IEvmReferee is IReferee {
     event ElementFound(
         address indexed verde, uint256 indexed matchId, uint40 element, uint64 valueA, uint64 valueB, uint40 time
     );
-    /// @notice A trace root; with B's the top children of its tree.
+    /// @notice A trace root; with B's the top children of its tree, or A is due to open.
     event Posted(
         address indexed verde, uint256 indexed matchId, IVerde.Side side, bytes32 root, bytes32[] children, uint40 time
     );
@@ -145,7 +148,7 @@ interface IEvmReferee is IReferee {
         bytes32[] calldata nodeProof
     ) external;
 
-    /// @notice Opens the top children of A's output root; due A.
+    /// @notice Opens the top children of A's output root, or of its trace root; due A.
     function open(address verde, uint256 matchId, bytes32[] calldata children) external;
 
     /// @notice A first-divergence proof, as in IVerde; due `turn`.
@@ -167,7 +170,7 @@ interface IEvmReferee is IReferee {
 
     /// @notice Posts the root of the element's trace; only the due side's account.
     /// @param proof Siblings of the last leaf, which is the halted state of the side's own value.
-    /// @param children B only: the top children of its tree; empty in a tree of height 0.
+    /// @param children B only, in a tree of height above 0: the top children of its tree, which spare the opening; or empty.
     function post(address verde, uint256 matchId, bytes32 root, bytes32[] calldata proof, bytes32[] calldata children)
         external;
 
@@ -184,9 +187,6 @@ interface IEvmReferee is IReferee {
     /// @notice Records the ruling of a trial that is over or whose due side is late, and fetches it into the match. Anyone may.
     /// @dev Reverts with Undecided while the due side has time.
     function conclude(address verde, uint256 matchId) external;
-
-    /// @notice Several verbs in one transaction.
-    function multicall(bytes[] calldata calls) external;
 
     /// @notice A trial; stage None if there is none.
     function getTrial(address verde, uint256 matchId) external view returns (Trial memory);

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 pragma solidity ^0.8.37;
 
+import {IMulticall} from "./IMulticall.sol";
 import {IReferee, Question, Ruling} from "./IReferee.sol";
 
 /// @title Verde: verification by refereed delegation
 /// @notice Tasks, claims, matches and money of docs/spec/game.md. Time is `block.timestamp`, ETH is the only money, there is no owner.
 /// Every instant bound is exclusive: a call counts iff it comes before the deadline. Indices of participants count from 0 in the order of
 /// joining; the links between them (`next`, `head`, `tail`) hold index + 1, and 0 for none. Ids of tasks, matches and claims count from 1.
-interface IVerde {
+interface IVerde is IMulticall {
     // ---------------------------------------------------------------- Types
 
     /// @notice What is stored of a task's life; Committing, Revealing and Challenging follow from the time.
@@ -261,8 +262,11 @@ interface IVerde {
         bytes32 rootA;
         /// The agreed state root before what is disputed.
         bytes32 preState;
-        /// Wide, so that all that changes with a verb lies in the next slot.
-        uint128 taskId;
+        /// What seldom changes has a slot of its own; all that changes with a verb lies in the next one.
+        uint64 taskId;
+        /// The task's, so that a move need not read it there.
+        uint40 grace;
+        uint8 arityBits;
         uint32 indexA;
         uint32 indexB;
         /// First step of the disputed segment, from level Operators on the disputed step.
@@ -364,8 +368,9 @@ interface IVerde {
         uint256 indexed matchId, Level closed, uint40 position, bytes32 preState, uint40 step, Level level, Phase phase
     );
 
-    /// @notice `side` posted the root of its tree of the level. After side B's post A is due to open (unless the tree is one leaf: then LevelClosed follows).
-    event Posted(uint256 indexed matchId, Side indexed side, bytes32 root, uint40 time);
+    /// @notice `side` posted the root of its tree of the level. After side B's post A is due: to move, if B gave the top `children` of its tree; else
+    /// to open (unless the tree is one leaf: then LevelClosed follows).
+    event Posted(uint256 indexed matchId, Side indexed side, bytes32 root, bytes32[] children, uint40 time);
 
     /// @notice The referee ruled on the disputed node; `outputRoot` is its true output root if the ruling is Root. Or a hash node was computed (Root).
     event Judged(uint256 indexed matchId, Ruling ruling, bytes32 outputRoot, uint40 time);
@@ -574,8 +579,9 @@ interface IVerde {
 
     /// @notice Posts the sender's root of the level's tree: phases PostA and PostB, by that side's account.
     /// @param proof Siblings of the tree's last real leaf, which must be the sender's disputed leaf of the level above.
+    /// @param children B only, in a tree of height above 0: the 2^min(arityBits, height) nodes below `root`, left to right, which spare the opening; or empty.
     /// @dev Reverts also: WrongSender, WrongLength, WrongRoot.
-    function post(uint256 matchId, bytes32 root, bytes32[] calldata proof) external;
+    function post(uint256 matchId, bytes32 root, bytes32[] calldata proof, bytes32[] calldata children) external;
 
     /// @notice Judges a hash node: phase HashNode. Anyone may call it.
     /// @param header Header of the task's program.

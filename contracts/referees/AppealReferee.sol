@@ -4,6 +4,7 @@ pragma solidity ^0.8.37;
 import {IAppealReferee} from "../interfaces/IAppealReferee.sol";
 import {IReferee, Question, Ruling} from "../interfaces/IReferee.sol";
 import {IVerde} from "../interfaces/IVerde.sol";
+import {Unpack} from "../libraries/Unpack.sol";
 import {Committee} from "./Committee.sol";
 import {EvmGame} from "./EvmGame.sol";
 
@@ -67,7 +68,12 @@ contract AppealReferee is IAppealReferee, EvmGame, Committee {
 
     /// @inheritdoc IAppealReferee
     function getVerdict(address verde, uint256 matchId) external view returns (Verdict memory) {
-        return _verdicts[verde][matchId];
+        Verdict storage stored = _verdicts[verde][matchId];
+        uint256 slot;
+        assembly ("memory-safe") {
+            slot := stored.slot
+        }
+        Unpack.returnStruct(slot, hex"200505050104");
     }
 
     /// @dev From the appeal, from a verdict that the inputs cannot be had, or from the end of the committee's silence.

@@ -4,17 +4,19 @@ pragma solidity ^0.8.37;
 import {IEvmReferee} from "../interfaces/IEvmReferee.sol";
 import {IReferee, Question, Ruling} from "../interfaces/IReferee.sol";
 import {IVerde} from "../interfaces/IVerde.sol";
+import {Multicall} from "../Multicall.sol";
 import {Clock} from "../libraries/Clock.sol";
 import {Divergence} from "../libraries/Divergence.sol";
 import {Merkle} from "../libraries/Merkle.sol";
 import {Programs} from "../libraries/Programs.sol";
 import {RepVM} from "../libraries/RepVM.sol";
+import {Unpack} from "../libraries/Unpack.sol";
 
 /// @title Trials: elements and instructions
 /// @notice docs/spec/game.md, section "The EVM referee". At every instant of a trial exactly one side is due; whoever is due and out of time
 /// has lost, which `judge` says without a verb.
 /// @dev What is due when, and from when on, is the heir's to say (`_opening`).
-abstract contract EvmGame is IEvmReferee {
+abstract contract EvmGame is IEvmReferee, Multicall {
     uint256 internal constant TILE_BYTES = 1024;
     uint256 private constant MAX_TILE_HEIGHT = 33; // 2^40 elements of 8 bytes
     uint256 private constant MAX_VM_HEIGHT = 20;
@@ -58,10 +60,12 @@ abstract contract EvmGame is IEvmReferee {
 
     /// @inheritdoc IEvmReferee
     function open(address verde, uint256 matchId, bytes32[] calldata children) external {
-        Trial storage trial = _at(verde, matchId, Stage.Open);
+        Trial storage trial = _trials[verde][matchId];
+        Stage stage = trial.stage;
+        if (!_opens(stage)) revert WrongStage(stage);
         _respond(trial);
         Merkle.verifyChildren(trial.nodeA, _stride(trial, trial.rest), children);
-        trial.stage = Stage.Elements;
+        trial.stage = stage == Stage.Open ? Stage.Elements : Stage.Instructions;
         trial.turn = IVerde.Side.B;
         emit Opened(verde, matchId, children, uint40(block.timestamp));
     }
@@ -80,12 +84,13 @@ abstract contract EvmGame is IEvmReferee {
     ) external {
         Trial storage trial = _trials[verde][matchId];
         Stage stage = trial.stage;
-        if (stage != Stage.Open && stage != Stage.Elements && stage != Stage.Instructions) revert WrongStage(stage);
+        bool opens = _opens(stage);
+        if (!opens && stage != Stage.Elements && stage != Stage.Instructions) revert WrongStage(stage);
         IVerde.Side mover = trial.turn;
         _respond(trial);
 
         uint8 rest = trial.rest;
-        if (m != rest && (stage == Stage.Open || m != _stride(trial, rest))) revert IVerde.WrongDepth(m, rest);
+        if (m != rest && (opens || m != _stride(trial, rest))) revert IVerde.WrongDepth(m, rest);
         Divergence.verify(trial.nodeA, trial.nodeB, m, index, a, b, siblings);
         rest -= m;
         uint40 position = uint40((uint256(trial.position) << m) | index);
@@ -101,7 +106,7 @@ abstract contract EvmGame is IEvmReferee {
             return;
         }
         Merkle.requireLength(children.length, 0);
-        if (stage == Stage.Instructions) {
+        if (stage > Stage.TraceB) {
             _closeInstructions(verde, matchId, trial, pre);
         } else {
             _requireEmpty(pre);
@@ -172,13 +177,14 @@ abstract contract EvmGame is IEvmReferee {
         trial.nodeA = trial.rootA;
         trial.nodeB = root;
         trial.turn = IVerde.Side.A;
-        if (height != 0) {
+        if (height != 0 && children.length != 0) {
             Merkle.verifyChildren(root, _stride(trial, height), children);
             trial.stage = Stage.Instructions;
-        } else {
-            Merkle.requireLength(children.length, 0);
-            _found(verde, matchId, trial, RepVM.startHash(trial.element));
+            return;
         }
+        Merkle.requireLength(children.length, 0);
+        if (height == 0) _found(verde, matchId, trial, RepVM.startHash(trial.element));
+        else trial.stage = Stage.OpenTrace;
     }
 
     /// @inheritdoc IEvmReferee
@@ -208,29 +214,22 @@ abstract contract EvmGame is IEvmReferee {
         IVerde(verde).judge(matchId, "");
     }
 
-    /// @inheritdoc IEvmReferee
-    function multicall(bytes[] calldata calls) external {
-        for (uint256 i; i < calls.length; ++i) {
-            (bool ok, bytes memory result) = address(this).delegatecall(calls[i]);
-            if (!ok) {
-                assembly ("memory-safe") {
-                    revert(add(result, 0x20), mload(result))
-                }
-            }
-        }
-    }
-
     // ---------------------------------------------------------------- Views
 
     /// @inheritdoc IEvmReferee
     function getTrial(address verde, uint256 matchId) external view returns (Trial memory) {
-        return _trials[verde][matchId];
+        Trial storage stored = _trials[verde][matchId];
+        uint256 slot;
+        assembly ("memory-safe") {
+            slot := stored.slot
+        }
+        Unpack.returnStruct(slot, hex"2020200505050502010101010101010605080805");
     }
 
-    /// @dev Verbs of a trial: the beginning, two levels, two tiles, two posts, the execution.
+    /// @dev Verbs of a trial: two levels with their openings, two tiles, two posts, the execution.
     function _maxVerbs(uint8 arityBits) internal pure returns (uint256) {
         uint256 bits = arityBits;
-        return 6 + (MAX_TILE_HEIGHT + bits - 1) / bits + (MAX_VM_HEIGHT + bits - 1) / bits;
+        return 7 + (MAX_TILE_HEIGHT + bits - 1) / bits + (MAX_VM_HEIGHT + bits - 1) / bits;
     }
 
     /// @dev The ruling of a trial: its own, or by time. Reverts if there is none yet.
@@ -263,6 +262,11 @@ abstract contract EvmGame is IEvmReferee {
     }
 
     // ---------------------------------------------------------------- Internals
+
+    /// @dev Whether A is due to open a tree.
+    function _opens(Stage stage) private pure returns (bool) {
+        return stage == Stage.Open || stage == Stage.OpenTrace;
+    }
 
     function _at(address verde, uint256 matchId, Stage stage) private view returns (Trial storage trial) {
         trial = _trials[verde][matchId];

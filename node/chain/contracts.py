@@ -225,8 +225,16 @@ class Verde:
     ) -> Call:
         return self._play("advance", match_id, m, index, a, b, siblings, children, pre, verbs=verbs)
 
-    def post(self, match_id: int, root: bytes, proof: tuple[bytes, ...], *, verbs: int | None = None) -> Call:
-        return self._play("post", match_id, root, proof, verbs=verbs)
+    def post(
+        self,
+        match_id: int,
+        root: bytes,
+        proof: tuple[bytes, ...],
+        children: tuple[bytes, ...] = (),
+        *,
+        verbs: int | None = None,
+    ) -> Call:
+        return self._play("post", match_id, root, proof, children, verbs=verbs)
 
     def hash_node(
         self,

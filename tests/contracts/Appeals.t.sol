@@ -77,7 +77,7 @@ contract AppealsTest is TrialBase {
     // ---------------------------------------------------------------- Configuration
 
     function test_Validate() public {
-        assertEq(appeals.validate(config, 4), 2 + 6 + 9 + 5);
+        assertEq(appeals.validate(config, 4), 2 + 7 + 9 + 5);
         vm.expectRevert(IAppealReferee.NoAppealWindow.selector);
         appeals.validate(abi.encode(uint40(0), abi.encode(uint8(2), new address[](3))), 4);
         vm.expectPartialRevert(ICommitteeReferee.InvalidThreshold.selector);

@@ -41,6 +41,8 @@ abstract contract BaseTest is Test {
     mapping(uint256 taskId => mapping(uint256 index => World.Plan)) internal plans;
     /// Whether levels are played in one transaction, by the match.
     bool internal oneShot;
+    /// Whether B posts the top children of its tree.
+    bool internal spareOpening;
 
     function setUp() public virtual {
         vm.warp(START);
@@ -370,8 +372,12 @@ abstract contract BaseTest is Test {
         Trees.Tree memory tree = _tree(matchId, side);
         bytes32 root = tree.root();
         bytes32[] memory proof = tree.prove(_leaves(matchId) - 1);
+        bytes32[] memory children = new bytes32[](0);
+        if (spareOpening && side == IVerde.Side.B && tree.height > 0) {
+            children = tree.children(0, 0, _stride(matchId, tree.height));
+        }
         vm.prank(poster);
-        verde.post(matchId, root, proof);
+        verde.post(matchId, root, proof, children);
     }
 
     function _hashNode(uint256 matchId) internal {

@@ -385,6 +385,7 @@ contract Handler is BaseTest {
     }
 
     function tryPosts(uint256 matchId) external {
+        spareOpening = !spareOpening;
         _post(matchId, verde.getMatch(matchId).turn);
     }
 

@@ -79,7 +79,9 @@ contract MatchesTest is BaseTest {
         expected.nodeB = _claimOf(taskId, _liar(14, 2)).root();
         expected.rootA = expected.nodeA;
         expected.preState = World.stateRoot(_honest(), 0);
-        expected.taskId = uint128(taskId);
+        expected.taskId = uint64(taskId);
+        expected.grace = GRACE;
+        expected.arityBits = 2;
         expected.indexB = 1;
         expected.since = uint40(block.timestamp);
         expected.clockA = ALLOWANCE;
@@ -494,21 +496,21 @@ contract MatchesTest is BaseTest {
         bytes32[] memory proofB = b.prove(3);
         vm.expectRevert(abi.encodeWithSelector(IVerde.WrongSender.selector, bob, alice));
         vm.prank(bob);
-        verde.post(matchId, b.root(), proofB);
+        verde.post(matchId, b.root(), proofB, none);
         vm.expectRevert(abi.encodeWithSelector(IVerde.WrongSender.selector, anyone, alice));
         vm.prank(anyone);
-        verde.post(matchId, a.root(), proofA);
+        verde.post(matchId, a.root(), proofA, none);
         // A post must end in the poster's own disputed leaf.
         vm.expectPartialRevert(IVerde.WrongRoot.selector);
         vm.prank(alice);
-        verde.post(matchId, b.root(), proofB);
+        verde.post(matchId, b.root(), proofB, none);
         vm.expectRevert(abi.encodeWithSelector(IVerde.WrongLength.selector, 0, 2));
         vm.prank(alice);
-        verde.post(matchId, a.root(), none);
+        verde.post(matchId, a.root(), none, none);
         vm.expectEmit(address(verde));
-        emit IVerde.Posted(matchId, IVerde.Side.A, a.root(), uint40(block.timestamp));
+        emit IVerde.Posted(matchId, IVerde.Side.A, a.root(), none, uint40(block.timestamp));
         vm.prank(alice);
-        verde.post(matchId, a.root(), proofA);
+        verde.post(matchId, a.root(), proofA, none);
 
         IVerde.Match memory game = verde.getMatch(matchId);
         assertEq(game.phase, IVerde.Phase.PostB);
@@ -516,18 +518,55 @@ contract MatchesTest is BaseTest {
         assertEq(game.rootA, a.root());
         vm.expectRevert(abi.encodeWithSelector(IVerde.WrongSender.selector, alice, bob));
         vm.prank(alice);
-        verde.post(matchId, a.root(), proofA);
+        verde.post(matchId, a.root(), proofA, none);
         vm.expectPartialRevert(IVerde.WrongRoot.selector);
         vm.prank(bob);
-        verde.post(matchId, a.root(), proofA);
+        verde.post(matchId, a.root(), proofA, none);
         vm.prank(bob);
-        verde.post(matchId, b.root(), proofB);
+        verde.post(matchId, b.root(), proofB, none);
         game = verde.getMatch(matchId);
         assertEq(game.phase, IVerde.Phase.Open);
         assertEq(game.turn, IVerde.Side.A);
         assertEq(game.nodeA, a.root());
         assertEq(game.nodeB, b.root());
         assertEq(game.clockA, ALLOWANCE, "a post costs no chess time");
+    }
+
+    /// B's children spare the opening: they are its tree's, all of them or none.
+    function test_BMayPostItsChildren() public {
+        uint256 matchId = _game();
+        _playTo(matchId, IVerde.Level.Steps, IVerde.Phase.PostA);
+        Trees.Tree memory a = _tree(matchId, IVerde.Side.A);
+        Trees.Tree memory b = _tree(matchId, IVerde.Side.B);
+        // A's children would tell nobody anything.
+        vm.expectRevert(abi.encodeWithSelector(IVerde.WrongLength.selector, 4, 0));
+        vm.prank(alice);
+        verde.post(matchId, a.root(), a.prove(3), a.children(0, 0, 2));
+        _post(matchId, IVerde.Side.A);
+        vm.expectRevert(abi.encodeWithSelector(IVerde.WrongLength.selector, 2, 4));
+        vm.prank(bob);
+        verde.post(matchId, b.root(), b.prove(3), b.children(0, 0, 1));
+        vm.expectRevert(abi.encodeWithSelector(IVerde.WrongRoot.selector, a.root(), b.root()));
+        vm.prank(bob);
+        verde.post(matchId, b.root(), b.prove(3), a.children(0, 0, 2));
+
+        bytes32[] memory children = b.children(0, 0, 2);
+        vm.expectEmit(address(verde));
+        emit IVerde.Posted(matchId, IVerde.Side.B, b.root(), children, uint40(block.timestamp));
+        vm.prank(bob);
+        verde.post(matchId, b.root(), b.prove(3), children);
+        IVerde.Match memory game = verde.getMatch(matchId);
+        assertEq(game.phase, IVerde.Phase.Move);
+        assertEq(game.turn, IVerde.Side.A);
+        assertEq(game.nodeA, a.root());
+        assertEq(game.nodeB, b.root());
+        assertEq(game.clockB, ALLOWANCE, "a post costs no chess time");
+        // There is nothing left to open.
+        vm.expectRevert(abi.encodeWithSelector(IVerde.WrongPhase.selector, IVerde.Phase.Move));
+        verde.open(matchId, a.children(0, 0, 2));
+        _playOut(matchId);
+        assertEq(verde.getMatch(matchId).position, 2);
+        assertEq(verde.getMatch(matchId).step, 14);
     }
 
     /// A program with two slots and no compute node has a trace of one leaf: the posts close its level.
@@ -554,7 +593,14 @@ contract MatchesTest is BaseTest {
         uint256 matchId = verde.pair(taskId);
         for (uint256 i = 0; i < 2; i++) {
             vm.prank(who[i]);
-            verde.post(matchId, roots[i], none);
+            verde.post(matchId, roots[i], none, none);
+            if (i == 1) break;
+            // One leaf has no children.
+            bytes32[] memory leaf = new bytes32[](1);
+            leaf[0] = roots[1];
+            vm.expectRevert(abi.encodeWithSelector(IVerde.WrongLength.selector, 1, 0));
+            vm.prank(bob);
+            verde.post(matchId, roots[1], none, leaf);
         }
         IVerde.Match memory game = verde.getMatch(matchId);
         assertEq(game.phase, IVerde.Phase.HashNode);
@@ -862,7 +908,7 @@ contract MatchesTest is BaseTest {
             }
             if (phase != IVerde.Phase.PostA && phase != IVerde.Phase.PostB) {
                 vm.expectRevert(error_);
-                verde.post(matchId, 0, none);
+                verde.post(matchId, 0, none, none);
             }
             if (phase != IVerde.Phase.HashNode) {
                 _refusedHashNode(matchId, _hashNodeArguments(9), error_);
@@ -889,7 +935,7 @@ contract MatchesTest is BaseTest {
         vm.expectRevert(atReferee);
         verde.advance(matchId, 1, 0, 0, 0, none, none, empty);
         vm.expectRevert(atReferee);
-        verde.post(matchId, 0, none);
+        verde.post(matchId, 0, none, none);
         _refusedHashNode(matchId, _hashNodeArguments(9), atReferee);
     }
 
@@ -898,7 +944,7 @@ contract MatchesTest is BaseTest {
         vm.expectRevert(error_);
         verde.advance(5, 1, 0, 0, 0, none, none, empty);
         vm.expectRevert(error_);
-        verde.post(5, 0, none);
+        verde.post(5, 0, none, none);
         _refusedHashNode(5, _hashNodeArguments(9), error_);
         vm.expectRevert(error_);
         verde.judge(5, "");
@@ -969,7 +1015,7 @@ contract MatchesTest is BaseTest {
         vm.warp(block.timestamp + BUILD);
         vm.expectRevert(abi.encodeWithSelector(IVerde.OutOfTime.selector, BUILD, BUILD));
         vm.prank(alice);
-        verde.post(matchId, root, proof);
+        verde.post(matchId, root, proof, none);
         vm.warp(START);
         matchId = _atReferee();
         bytes memory evidence = _verdict(matchId, _truth(matchId), false);

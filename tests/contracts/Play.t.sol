@@ -13,7 +13,8 @@ contract PlayTest is BaseTest {
         uint256 interval,
         uint256 arityBits,
         bool liarFirst,
-        bool oneShot_
+        bool oneShot_,
+        bool spareOpening_
     ) public {
         IVerde.TaskParams memory params = _params();
         params.steps = 11;
@@ -21,7 +22,7 @@ contract PlayTest is BaseTest {
         params.arityBits = uint8(bound(arityBits, 1, 6));
         step = bound(step, 0, 10);
         node = bound(node, 0, World.NODES - 1);
-        oneShot = oneShot_;
+        (oneShot, spareOpening) = (oneShot_, spareOpening_);
         World.Plan memory liar = _liar(step, node);
         uint256 matchId = liarFirst ? _paired(params, liar, _honest()) : _paired(params, _honest(), liar);
 

@@ -9,7 +9,7 @@ import {TrialBase} from "./Trials.t.sol";
 /// forge-config: default.isolate = true
 contract TrialGasTest is TrialBase {
     function _snapshotAll(string memory how) internal {
-        string[9] memory names = [
+        string[10] memory names = [
             "begin",
             "open",
             "tiles, a move",
@@ -17,6 +17,7 @@ contract TrialGasTest is TrialBase {
             "B's tile",
             "A's trace",
             "B's trace",
+            "open the trace",
             "states, a move",
             "execute"
         ];

@@ -51,6 +51,7 @@ abstract contract TrialBase is Test {
     Player internal sideB;
     bytes[] internal states; // of the honest run
     bool internal oneShot;
+    bool internal spareOpening = true; // whether B posts its children
     IVerde.ProgramHeader internal header;
     Trees.Tree internal nodes;
     bytes32[] internal none;
@@ -255,7 +256,7 @@ abstract contract TrialBase is Test {
 
     function _move(uint256 m) internal view returns (Move memory move) {
         IEvmReferee.Trial memory t = _trial();
-        bool over = t.stage == IEvmReferee.Stage.Instructions;
+        bool over = t.stage >= IEvmReferee.Stage.OpenTrace;
         Trees.Tree memory a = over ? sideA.trace : sideA.tiles;
         Trees.Tree memory b = over ? sideB.trace : sideB.tiles;
         uint256 depth = a.height - t.rest;
@@ -283,7 +284,7 @@ abstract contract TrialBase is Test {
         Player memory p = side == IVerde.Side.A ? sideA : sideB;
         uint256 height = p.trace.height;
         bytes32[] memory children = new bytes32[](0);
-        if (side == IVerde.Side.B && height > 0) children = p.trace.children(0, 0, _stride(height));
+        if (spareOpening && side == IVerde.Side.B && height > 0) children = p.trace.children(0, 0, _stride(height));
         bytes32[] memory proof = p.trace.prove(2 ** height - 1);
         vm.prank(p.account);
         referee.post(address(asker), MATCH, p.trace.root(), proof, children);
@@ -353,9 +354,11 @@ abstract contract TrialBase is Test {
             _begin();
         } else if (t.stage == IEvmReferee.Stage.Open && !oneShot) {
             referee.open(address(asker), MATCH, sideA.tiles.children(0, 0, _stride(t.rest)));
+        } else if (t.stage == IEvmReferee.Stage.OpenTrace && !oneShot) {
+            referee.open(address(asker), MATCH, sideA.trace.children(0, 0, _stride(t.rest)));
         } else if (
             t.stage == IEvmReferee.Stage.Open || t.stage == IEvmReferee.Stage.Elements
-                || t.stage == IEvmReferee.Stage.Instructions
+                || t.stage == IEvmReferee.Stage.OpenTrace || t.stage == IEvmReferee.Stage.Instructions
         ) {
             _send(_move(oneShot ? t.rest : _stride(t.rest)));
         } else if (t.stage == IEvmReferee.Stage.TileA) {
@@ -428,6 +431,7 @@ contract TrialsTest is TrialBase {
             for (uint256 from = 0; from < c.instructions; from += step) {
                 if (_fifthInput(from)) continue;
                 for (uint256 k = 0; k < 2; k++) {
+                    spareOpening = (from / step) % 3 != 0;
                     this.play(from, halves[k] == 0, (from + k) % 2 == 0);
                 }
             }
@@ -558,6 +562,13 @@ contract TrialsTest is TrialBase {
 
     /// In every stage the verbs of the others are refused.
     function test_VerbsOfOtherStagesAreRefused() public {
+        _refuseVerbsOfOtherStages();
+        setUp();
+        spareOpening = false;
+        _refuseVerbsOfOtherStages();
+    }
+
+    function _refuseVerbsOfOtherStages() internal {
         _load(0);
         (sideA, sideB) = (_honest(), _liar(c.value ^ 1, 3));
         _ask();
@@ -570,8 +581,9 @@ contract TrialsTest is TrialBase {
             if (s != IEvmReferee.Stage.None) {
                 _refused(abi.encodeCall(IEvmReferee.begin, (verde, MATCH, header, _node(), proof)), wrong);
             }
-            if (s != IEvmReferee.Stage.Open) _refused(abi.encodeCall(IEvmReferee.open, (verde, MATCH, none)), wrong);
-            if (s != IEvmReferee.Stage.Open && s != IEvmReferee.Stage.Elements && s != IEvmReferee.Stage.Instructions) {
+            bool opens = s == IEvmReferee.Stage.Open || s == IEvmReferee.Stage.OpenTrace;
+            if (!opens) _refused(abi.encodeCall(IEvmReferee.open, (verde, MATCH, none)), wrong);
+            if (!opens && s != IEvmReferee.Stage.Elements && s != IEvmReferee.Stage.Instructions) {
                 _refused(abi.encodeCall(IEvmReferee.advance, (verde, MATCH, 1, 0, 0, 0, none, none, empty)), wrong);
             }
             if (s != IEvmReferee.Stage.TileA && s != IEvmReferee.Stage.TileB) {
@@ -634,12 +646,59 @@ contract TrialsTest is TrialBase {
         call = abi.encodeCall(IEvmReferee.post, (address(asker), MATCH, other.root(), other.prove(15), none));
         vm.prank(sideA.account);
         _refused(call, IVerde.WrongRoot.selector);
+        // A's children would tell nobody anything.
+        bytes32[] memory superfluous = sideA.trace.children(0, 0, 2);
+        call = abi.encodeCall(
+            IEvmReferee.post, (address(asker), MATCH, sideA.trace.root(), sideA.trace.prove(15), superfluous)
+        );
+        vm.prank(sideA.account);
+        _refused(call, IVerde.WrongLength.selector);
         _post(IVerde.Side.A);
-        call =
-            abi.encodeCall(IEvmReferee.post, (address(asker), MATCH, sideB.trace.root(), sideB.trace.prove(15), none));
-        vm.prank(sideB.account);
-        _refused(call, IVerde.WrongLength.selector); // without its children A cannot answer
+        bytes32[] memory root = new bytes32[](1);
+        bytes32[] memory children = sideA.trace.children(0, 0, 2);
+        root[0] = sideB.trace.root();
+        _refusedChildren(root, IVerde.WrongLength.selector);
+        _refusedChildren(children, IVerde.WrongRoot.selector);
         _post(IVerde.Side.B);
+        assertEq(_trial().stage, IEvmReferee.Stage.Instructions);
+    }
+
+    function _refusedChildren(bytes32[] memory children, bytes4 selector) internal {
+        bytes memory call = abi.encodeCall(
+            IEvmReferee.post, (address(asker), MATCH, sideB.trace.root(), sideB.trace.prove(15), children)
+        );
+        vm.prank(sideB.account);
+        _refused(call, selector);
+    }
+
+    /// Without its children B leaves the opening to A, or to whoever makes the whole level's move.
+    function test_BNeedNotPostItsChildren() public {
+        _load(0);
+        spareOpening = false;
+        (sideA, sideB) = (_honest(), _liar(c.value ^ 1, 3));
+        _ask();
+        _playTo(IEvmReferee.Stage.OpenTrace);
+        assertTrue(_trial().turn == IVerde.Side.A);
+        uint256 snapshot = vm.snapshotState();
+        bytes memory error_ = abi.encodeWithSelector(IVerde.WrongDepth.selector, 2, 4);
+        Move memory move = _move(2);
+        vm.expectRevert(error_);
+        _send(move);
+        _refused(
+            abi.encodeCall(IEvmReferee.open, (address(asker), MATCH, sideB.trace.children(0, 0, 2))),
+            IVerde.WrongRoot.selector
+        );
+        _respond();
+        assertEq(_trial().stage, IEvmReferee.Stage.Instructions);
+        assertTrue(_trial().turn == IVerde.Side.B);
+        _playOut();
+        assertEq(asker.ruling(), Ruling.AWins);
+        vm.revertToState(snapshot);
+        _send(_move(4));
+        assertEq(_trial().stage, IEvmReferee.Stage.Execute);
+        assertEq(_trial().position, 3);
+        _playOut();
+        assertEq(asker.ruling(), Ruling.AWins);
     }
 
     /// Every part of a witness is needed as it is.
@@ -699,6 +758,13 @@ contract TrialsTest is TrialBase {
 
     /// At every instant exactly one class of call is enabled: the due side's response, or the ruling by time.
     function test_EveryClockAtItsBoundary() public {
+        _checkClocks();
+        setUp();
+        spareOpening = false;
+        _checkClocks();
+    }
+
+    function _checkClocks() internal {
         _load(0);
         (sideA, sideB) = (_honest(), _liar(c.value ^ 1, 3));
         _ask();
@@ -747,6 +813,28 @@ contract TrialsTest is TrialBase {
     }
 
     // ---------------------------------------------------------------- Batches of verbs
+
+    /// Nobody asks who sends a forced move, whatever it is: the side that is due pays with its clock.
+    function test_AnyoneMayPlayForTheDueSide() public {
+        _load(0);
+        (oneShot, spareOpening) = (true, false);
+        (sideA, sideB) = (_honest(), _liar(c.value ^ 1, 3));
+        _ask();
+        _begin();
+        uint256 clockA = ALLOWANCE;
+        for (uint256 i = 0; i < 60 && _trial().stage != IEvmReferee.Stage.Done; i++) {
+            IEvmReferee.Stage s = _trial().stage;
+            bool posts = s == IEvmReferee.Stage.TraceA || s == IEvmReferee.Stage.TraceB;
+            vm.warp(block.timestamp + GRACE + 5);
+            // The account that plays is the test's own, but for posts (`_post`).
+            _respond();
+            // Of a trial played at once, all but B's post is A's to do.
+            if (!posts) clockA -= 5;
+            assertEq(_trial().clockA, clockA, "A's clock");
+            assertEq(_trial().clockB, ALLOWANCE - 1, "B's clock");
+        }
+        assertEq(asker.ruling(), Ruling.AWins);
+    }
 
     function test_MulticallIsAllOrNothing() public {
         _load(0);

@@ -275,8 +275,10 @@ class Driver:
                 self.posts[match.match_id, match.level, side] = tree
                 account = task.roster[match.index(side)].account
                 poster = next(a for a in self.actors if a.sender.address == account)
-                call = self.verde.post(match.match_id, tree.root, tree.proof(match.at.leaves - 1), verbs=match.verbs)
-                return poster, call
+                proof, top = tree.proof(match.at.leaves - 1), ()
+                if side is Side.B and match.rest and self.rng.random() < 0.5:
+                    top = tree.below(match.rest, 0, min(task.arity_bits, match.rest))
+                return poster, self.verde.post(match.match_id, tree.root, proof, top, verbs=match.verbs)
             case Phase.HASH_NODE:
                 call_or_none = self.hash_node(task, match)
                 return None if call_or_none is None else (None, call_or_none)
