@@ -6,7 +6,7 @@ DEMO   ?=
 
 NATIVE := CMakeLists.txt pyproject.toml constraints.txt $(shell find csrc -type f -not -path "csrc/cuda/*" 2>/dev/null)
 
-.PHONY: demo test test-python test-contracts lint format vectors contracts clean setup setup-dev setup-node
+.PHONY: demo test test-python test-contracts lint format vectors contracts gas clean setup setup-dev setup-node
 
 demo: $(VENV)/.installed
 	@$(BIN)/verde demo $(DEMO)
@@ -49,6 +49,9 @@ format: setup-dev setup-node
 
 contracts: setup-node
 	$(PYTHON) scripts/build_contracts.py
+
+gas: setup-dev
+	$(BIN)/python scripts/gas.py
 
 vectors: setup-dev setup-node
 	$(BIN)/python scripts/build_vectors.py
