@@ -47,8 +47,9 @@ lint: setup-dev setup-node
 format: setup-dev setup-node
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && npx --no-install forge fmt
 
-contracts: setup-node
-	$(PYTHON) scripts/build_contracts.py
+contracts: setup-dev setup-node
+	$(BIN)/python scripts/build_contracts.py
+	$(BIN)/python scripts/build_interface_page.py
 
 gas: setup-dev
 	$(BIN)/python scripts/gas.py

@@ -23,12 +23,13 @@ SOURCE = ROOT / "csrc" / "tools" / "list_functions.cpp"
 
 HEAD = """# Elementary functions, profile RO-1
 
-Normative, and generated from `csrc/kernels/functions.h` by `scripts/build_function_listings.py`.
-Each function is a straight list of primitives on 32-bit values: no branches, no tables of floats. An implementation
-may do anything that gives the same bits. `tests/repops/test_function_listings.py` evaluates this page and compares the
-result with the kernels. How accurate the functions are: [operators](operators.md), section Functions.
+Note: normative, and generated from `csrc/kernels/functions.h` by `scripts/build_function_listings.py`. An
+implementation may do anything that gives the same bits. How accurate the functions are: [operators](operators.md),
+section Functions.
 
-A literal is the hexadecimal pattern of 32 bits; as a float it is binary32, as an integer two's complement.
+[F-1] Each function is a straight list of primitives on 32-bit values: no branches, no tables of floats. A literal is
+the hexadecimal pattern of 32 bits; as a float it is binary32, as an integer two's complement. The count of a shift is
+decimal.
 
 | primitive | meaning |
 |---|---|
@@ -49,10 +50,19 @@ A literal is the hexadecimal pattern of 32 bits; as a float it is binary32, as a
 | QUADRANT TURNHIGH TURNLOW | of a >= 2^18: see below. Elsewhere the result is not used |
 | FTOI | float to signed integer, toward zero; where it is used the value is in range |
 
-QUADRANT, TURNHIGH, TURNLOW of a = m 2^k, 2^23 <= m < 2^24, in whole numbers: W = floor(2^(k+94) 2/pi) mod 2^96;
+[F-2] QUADRANT, TURNHIGH, TURNLOW of a = m 2^k, 2^23 <= m < 2^24, in whole numbers: W = floor(2^(k+94) 2/pi) mod 2^96;
 V = floor(m W / 2^32) mod 2^64; q = floor((V + 2^61) / 2^62); R = V - 2^62 q as a signed 64-bit number.
 QUADRANT is q mod 4; TURNHIGH is R rounded to binary32; TURNLOW is R - TURNHIGH rounded to binary32.
 
+[F-3] The functions. Those that end in `_slope` are what the gradient operators multiply dy with (`gelu_erf_slope` for
+`gelu_erf_grad`). `pow` takes x and y.
+
+"""
+
+TAIL = """
+Held by:
+
+- F-1, F-2, F-3: `test_function_listings.py::test_the_page_gives_the_kernels_bits`
 """
 
 
@@ -72,7 +82,7 @@ def main() -> int:
     arguments = parser.parse_args()
     lists = listing().rstrip()
     status = 0
-    for path, text in ((PAGE, f"{HEAD}```\n{lists}\n```\n"), (LISTS, f"{lists}\n")):
+    for path, text in ((PAGE, f"{HEAD}```\n{lists}\n```\n{TAIL}"), (LISTS, f"{lists}\n")):
         if not arguments.check:
             path.write_text(text, encoding="utf-8")
         elif not path.is_file() or path.read_text(encoding="utf-8") != text:

@@ -12,4 +12,5 @@ npx --no-install forge fmt --check
 .venv/bin/python scripts/build_trial_vectors.py --check
 .venv/bin/python scripts/build_function_listings.py --check
 .venv/bin/python scripts/build_images.py --check
+.venv/bin/python scripts/build_interface_page.py --check
 .venv/bin/python scripts/build_operator_table.py --check

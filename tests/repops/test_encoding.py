@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 from eth_utils import keccak
+from programs import sgd_program
 
 from repops.commit import height
 from repops.dtypes import DType
@@ -57,6 +58,63 @@ def test_node_encoding_is_the_abi_layout_by_hand() -> None:
     )  # fmt: skip
     assert encode_node(node) == expected
     assert node_leaf(node) == keccak(expected)
+
+
+def listed(structs: list[bytes]) -> bytes:
+    """abi.encode of a list of dynamic structs, given each one's encoding."""
+    offsets = [len(structs) * 32 + sum(map(len, structs[:i])) for i in range(len(structs))]
+    return word(32) + word(len(structs)) + b"".join(map(word, offsets)) + b"".join(structs)
+
+
+def text(value: str) -> bytes:
+    data = value.encode()
+    return word(len(data)) + data + bytes(-len(data) % 32)
+
+
+def numbers(values: tuple[int, ...]) -> bytes:
+    return b"".join(map(word, (len(values), *values)))
+
+
+def test_header_and_program_root_by_hand() -> None:
+    program = sgd_program()
+    slots = []
+    for s in program.slots:
+        name = text(s.name)
+        head = [word(5 * 32), word(s.dtype), word(5 * 32 + len(name)), word(s.update.kind), word(s.update.index)]
+        slots.append(b"".join(head) + name + numbers(s.shape))
+    batch = []
+    for b in program.batch:
+        name = text(b.name)
+        batch.append(word(3 * 32) + word(b.dtype) + word(3 * 32 + len(name)) + name + numbers(b.shape))
+    constants = [word(c.dtype) + word(2 * 32) + numbers(c.shape) for c in program.constants]
+    trace = len(program.nodes) + 2 ** max(1, height(len(program.slots))) - 1
+    leaves = [node_leaf(program.trace_node(i)) for i in range(trace)]
+
+    def root(level: list[bytes]) -> bytes:
+        level = level + [bytes(32)] * (2 ** height(len(level)) - len(level))
+        while len(level) > 1:
+            level = [keccak(a + b) for a, b in zip(level[::2], level[1::2], strict=True)]
+        return level[0]
+
+    roots = [keccak(c.data.tobytes().ljust(1024, b"\0")) for c in program.constants]  # one tile each
+    counts = (len(program.nodes), trace, len(slots), len(batch), len(constants))
+    header = b"".join(map(word, counts)) + b"".join(
+        [root(leaves), keccak(listed(slots)), keccak(listed(batch)), root(roots), keccak(listed(constants))]
+    )
+    assert len(roots) > 1 and len(slots) > 1 and len(batch) > 1
+    assert program.header().encode() == header
+    assert program.root == keccak(keccak(text="VerdeProgram(RO-1,1)") + header)
+    bare = Program((Slot("a", DType.F32, (2,), Ref.state(0)),), (), (), ())
+    assert bare.header().constants_root == bytes(32)
+
+
+def test_hash_node_encoding_by_hand() -> None:
+    node = Program((Slot("a", DType.F32, (2,), Ref.state(0)),), (), (), ()).trace_node(0)
+    one = [word(4 * 32), word(0)]  # where the shape begins, and its length
+    inputs = [b"".join([word(0), word(0), word(255), *one]), b"".join([word(4), word(0), word(255), *one])]
+    heads = [keccak(text="RO-1/hash/1"), word(8 * 32), word(9 * 32), word(10 * 32), word(255), word(23 * 32), word(0)]
+    tail = [word(0), word(0), word(0), listed(inputs)[32:], word(0)]
+    assert encode_node(node) == b"".join([word(32), *heads, *tail])
 
 
 @pytest.mark.parametrize("slots", [0, 1, 2, 3, 4, 5, 8, 9])

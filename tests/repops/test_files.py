@@ -20,7 +20,7 @@ from programs import sgd_program
 from repops.dtypes import DType
 from repops.errors import ProgramError
 from repops.graph.files import CONSTANTS_FILE, GRAPH_FILE, canonical_json, parse_json
-from repops.graph.ir import Constant, Program, Ref, Slot
+from repops.graph.ir import Constant, Input, Node, Program, Ref, Slot
 
 SMALL = Program((Slot("count", DType.I64, (), Ref.state(0)),), (), (), ())
 
@@ -39,6 +39,22 @@ def test_round_trip_and_equal_bytes(saved: Path, tmp_path: Path) -> None:
         assert (saved / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
     assert sorted(os.listdir(saved)) == [CONSTANTS_FILE, GRAPH_FILE]
     assert b"__metadata__" not in (saved / CONSTANTS_FILE).read_bytes()
+
+
+def test_the_document_is_the_one_in_the_specification(tmp_path: Path) -> None:
+    """Byte by byte, for a name that JSON escapes, a literal, a param, a reshaped input."""
+    node = Node("fill", (), (0xAB,), (), DType.F32, (2, 3))
+    turned = Node("permute", (0,), (), (Input(Ref.node(0), DType.F32, (6,)),), DType.F32, (6,))
+    program = Program((Slot('a "\u00e9"', DType.F32, (3, 2), Ref.node(1)),), (), (), (node, turned))
+    program.save(tmp_path / "p")
+    expected = (
+        '{"batch":[],"constants":[],"format":"verde-program","nodes":['
+        '{"dtype":"f32","inputs":[],"literals":["0xab"],"op":"fill","params":[],"shape":[2,3]},'
+        '{"dtype":"f32","inputs":[{"ref":"node:0","shape":[6]}],"literals":[],"op":"permute","params":[0],"shape":[6]}'
+        '],"profile":"RO-1","root":"0xROOT","slots":['
+        '{"dtype":"f32","name":"a \\"\u00e9\\"","shape":[3,2],"update":"node:1"}],"version":1}'
+    )
+    assert (tmp_path / "p" / GRAPH_FILE).read_bytes() == expected.replace("ROOT", program.root.hex()).encode()
 
 
 def test_every_dtype_is_a_constant(tmp_path: Path) -> None:

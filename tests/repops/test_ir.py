@@ -70,6 +70,8 @@ BROKEN: dict[str, tuple[Program, str]] = {
     "empty name": (with_slot(name=""), "slot 0.*name"),
     "long name": (with_slot(name="\u00e9" * 129), "slot 0.*name"),
     "control name": (with_slot(name="a\nb"), "slot 0.*name"),
+    "no-break space in a name": (with_slot(name="a\u00a0b"), "slot 0.*name"),
+    "invisible name": (with_slot(name="a\u200b"), "slot 0.*name"),
     "surrogate name": (with_slot(name="\ud800"), "slot 0.*name"),
     "slot twice": (with_slot(name="count"), "slot 1.*count"),
     "batch twice": (
@@ -111,6 +113,15 @@ def test_a_node_whose_elements_take_too_long_is_refused() -> None:
         with pytest.raises(ProgramError, match=r"node 0 \(scatter\).*RepVM instructions") as caught:
             program.check()
         assert "1048576" in caught.value.cure
+
+
+def test_a_trace_is_at_most_two_to_the_20_nodes() -> None:
+    """Hash nodes count: with 2^16 slots there are 2^16 - 1 of them. The limit is checked before any node is."""
+    slots = tuple(Slot(f"s{i}", F32, (), Ref.state(i)) for i in range(2**16))
+    fill = Node("fill", (), (), (), F32, ())  # without its literal: refused where nodes are checked
+    for count, match in ((2**20 - 2**16 + 1, "node 0"), (2**20 - 2**16 + 2, "a trace of 1048577 nodes")):
+        with pytest.raises(ProgramError, match=match):
+            Program(slots, (), (), (fill,) * count).check()
 
 
 def one(

@@ -63,6 +63,18 @@ def test_several_blocks(t: int, s: int, d: int, e: int, causal: int) -> None:
             assert case.element(index) == bits[index], (case.op, index)
 
 
+@pytest.mark.parametrize("causal", [0, 1])
+def test_without_keys_or_queries_every_fold_is_empty(causal: int) -> None:
+    def bits(nodes: dict[str, Case], name: str) -> set[int]:
+        return set(nodes[f"attention_{name}"].check().view(np.uint32).ravel().tolist())
+
+    no_keys = group(np.random.default_rng(0), 2, 3, 0, 4, 5, causal)
+    assert bits(no_keys, "max") == {0xFF800000} and bits(no_keys, "sum") == bits(no_keys, "dq") == {0}
+    assert bits(no_keys, "out") == {0x7FC00000}  # 0 / 0
+    no_queries = group(np.random.default_rng(0), 2, 0, 3, 4, 5, causal)
+    assert bits(no_queries, "dv") == bits(no_queries, "dk") == {0}
+
+
 def fused_forward(q: Array, k: Array, v: Array, causal: int, isa: str, threads: int) -> list[Array]:
     b, t, _ = q.shape
     outs = [np.empty((b, t, v.shape[2]), np.float32), np.empty((b, t, 1), np.float32), np.empty((b, t, 1), np.float32)]

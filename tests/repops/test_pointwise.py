@@ -184,3 +184,23 @@ def test_the_fine_print() -> None:
     payload = np.array([0x7F800001, 0xFFFFFFFF], dtype=np.uint32).view(np.float32)
     assert bits("relu_grad", payload, words(1.0, nan)) == [0x7F800001, 0xFFFFFFFF]
     assert bits("where", np.array([True, False]), payload, payload) == [0x7F800001, 0xFFFFFFFF]
+
+
+def test_bools_are_read_as_not_zero_and_written_as_one() -> None:
+    """What computes a bool writes 0 or 1; what copies one copies its byte."""
+    a, b = (hostile(np.random.default_rng(seed), BOOL, (500,)) for seed in (1, 2))
+    x, y = (v.view(np.uint8) != 0 for v in (a, b))
+    for op, inputs, expected in (
+        ("logical_and", [a, b], x & y),
+        ("logical_or", [a, b], x | y),
+        ("logical_xor", [a, b], x ^ y),
+        ("logical_not", [a], ~x),
+    ):
+        out = Case(op, inputs, BOOL, (500,)).check()
+        assert out.view(np.uint8).tolist() == expected.astype(np.uint8).tolist()
+    as_numbers = Case("cast", [a], I64, (500,)).check()
+    assert as_numbers.tolist() == x.astype(int).tolist()
+    assert int(a.view(np.uint8).max()) > 1
+    assert Case("cast", [a], BOOL, (500,)).check().tobytes() == a.tobytes()
+    chosen = Case("where", [b, a, b], BOOL, (500,)).check()
+    assert chosen.tobytes() == np.where(y, a.view(np.uint8), b.view(np.uint8)).tobytes()

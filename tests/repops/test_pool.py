@@ -316,3 +316,58 @@ def test_averages_are_ascending_sums_over_the_count() -> None:
     x = finite(np.random.default_rng(8), (7, 9))
     params = [3, 4, 2, 2, 1, 2, 0, 0]
     assert Case("avg_pool", [x[None]], F32, (1, 4, 5), params).check().tobytes() == _oracle(x, params, (4, 5)).tobytes()
+
+
+def windows(size: int, out: int, taps: int, stride: int, pad: int, dilation: int) -> list[list[int]]:
+    """The positions of each window along one axis."""
+    if taps == 0:
+        return [list(range(o * size // out, -(-(o + 1) * size // out))) for o in range(out)]
+    return [[p for t in range(taps) if 0 <= (p := o * stride - pad + t * dilation) < size] for o in range(out)]
+
+
+def counted(size: int, out: int, taps: int, stride: int, pad: int, padding: int) -> list[int]:
+    """How much of each window an average counts along one axis."""
+    if taps == 0:
+        return [len(w) for w in windows(size, out, taps, stride, pad, 1)]
+    low, high = (-pad, size + pad) if padding else (0, size)
+    return [sum(low <= o * stride - pad + t < high for t in range(taps)) for o in range(out)]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_gradients_go_to_the_windows_in_order(seed: int) -> None:
+    """Both gradients of one plane, in plain Python from the spec's text: windows ascending, row-major."""
+    rng = np.random.default_rng(seed)
+
+    def axis() -> tuple[int, int, int, int, int]:
+        size, taps, stride = int(rng.integers(1, 9)), int(rng.integers(0, 5)), int(rng.integers(1, 4))
+        if taps == 0:
+            return size, int(rng.integers(1, 2 * size)), 0, 1, 0
+        pad = int(rng.integers(0, taps // 2 + 1))
+        return size, int(rng.integers(1, (size + pad - 1) // stride + 2)), taps, stride, pad
+
+    (h, oh, kh, sh, ph), (w, ow, kw, sw, pw) = axis(), axis()
+    dh, dw = (1 if k == 0 else int(rng.integers(1, 3)) for k in (kh, kw))
+    dy = finite(rng, (1, oh, ow))
+    params = [kh, kw, sh, sw, ph, pw]
+
+    rows, columns = windows(h, oh, kh, sh, ph, dh), windows(w, ow, kw, sw, pw, dw)
+    index = rng.integers(-1, h * w + 1, (1, oh, ow))
+    expected = np.zeros((1, h, w), np.float32)
+    for i, j in np.ndindex(oh, ow):  # for each position, its windows come in this order
+        at = int(index[0, i, j])
+        if 0 <= at < h * w and at // w in rows[i] and at % w in columns[j]:
+            expected[0, at // w, at % w] += dy[0, i, j]
+    got = Case("max_pool_grad", [dy, index], F32, (1, h, w), [*params, dh, dw]).check()
+    assert got.tobytes() == expected.tobytes()
+
+    padding, divisor = int(rng.integers(2)), int(rng.choice([0, 0, 3]))
+    rows, columns = windows(h, oh, kh, sh, ph, 1), windows(w, ow, kw, sw, pw, 1)
+    tall, wide = counted(h, oh, kh, sh, ph, padding), counted(w, ow, kw, sw, pw, padding)
+    expected = np.zeros((1, h, w), np.float32)
+    for i, j in np.ndindex(oh, ow):
+        share = dy[0, i, j] / np.float32(divisor or tall[i] * wide[j])
+        for r in rows[i]:
+            for c in columns[j]:
+                expected[0, r, c] += share
+    got = Case("avg_pool_grad", [dy], F32, (1, h, w), [*params, padding, divisor]).check()
+    assert got.tobytes() == expected.tobytes()

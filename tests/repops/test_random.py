@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -37,6 +39,43 @@ def test_all_instruction_sets_agree_with_the_twin(seed: int, step: int, node: in
     out = philox(seed, step, node, (count,)).check()
     assert out.tobytes() == philox_uniform(seed, step, node, count).tobytes()
     assert np.all((out >= 0) & (out < 1))
+
+
+def by_hand(seed: int, step: int, node: int, element: int) -> int:
+    """The 24 bits of an element, by the table of docs/spec/operators.md in whole numbers."""
+    low = 2**32 - 1
+    q = element >> 2
+    c = [q & low, (q >> 32) | node << 8, step & low, step >> 32 & low]
+    k = [seed & low, seed >> 32 & low]
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [p1 >> 32 ^ c[1] ^ k[0], p1 & low, p0 >> 32 ^ c[3] ^ k[1], p0 & low]
+        k = [k[0] + 0x9E3779B9 & low, k[1] + 0xBB67AE85 & low]
+    return c[element % 4] >> 8
+
+
+@pytest.mark.parametrize(("seed", "step", "node"), [(0, 0, 0), (-1, -(2**63), 2**24 - 1), (2**40 + 3, 2**33, 77)])
+def test_words_by_hand(seed: int, step: int, node: int) -> None:
+    """Also of elements whose number has more than 34 bits: their high half goes into word 1 of the counter."""
+    for element in (0, 1, 2, 3, 4, 5, 1023, 2**34 - 1, 2**34, 2**39 + 2**34 + 7):
+        pattern = philox(seed, step, node, (2**20, 2**20)).element(element)
+        assert np.uint32(pattern).view(np.float32) * 2.0**24 == by_hand(seed, step, node, element)
+
+
+def test_what_the_rule_refuses() -> None:
+    def check(node: int = 0, seed: DType = I64, shape: tuple[int, ...] = (), out: DType = F32) -> None:
+        inputs = (Input(Ref.batch(0), seed, shape), Input(Ref.batch(1), I64, ()))
+        made = Node("philox", (node,), (), inputs, out, (5,))
+        batch = (BatchTensor("seed", seed, shape), BatchTensor("step", I64, ()))
+        Program((Slot("s", out, (5,), Ref.node(0)),), batch, (), (made,)).check()
+
+    check(2**24 - 1)
+    refused: list[dict[str, Any]] = [
+        {"node": 2**24}, {"node": -1}, {"seed": DType.I32}, {"shape": (1,)}, {"out": DType.BF16},
+    ]  # fmt: skip
+    for change in refused:
+        with pytest.raises(ProgramError, match="node 0"):
+            check(**change)
 
 
 def test_numbers_do_not_depend_on_the_shape_and_differ_by_every_part_of_the_counter() -> None:

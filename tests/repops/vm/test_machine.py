@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -293,6 +295,27 @@ def test_a_halted_state_is_its_own_successor() -> None:
     assert {both.fast.state(7, n) for n in range(1, 17)} == {halted.encode()}
     with pytest.raises(IndexError):
         both.fast.state(7, 17)
+
+
+def test_place_by_numpy() -> None:
+    """PLACE of every element of a space is where numpy's broadcast finds it."""
+    shapes = ((3, 1, 5), (4, 1), (), (1, 1, 1, 1), (2, 3, 4, 5))
+    node = node_of(DType.I64, (2, 3, 4, 5), tuple((DType.I64, s) for s in shapes))
+    see = Surroundings([], node, [])
+    for tensor, shape in ((OUTPUT, node.shape), (SPACE, node.shape), *enumerate(shapes)):
+        places = np.broadcast_to(np.arange(int(np.prod(shape))).reshape(shape), node.shape).ravel().tolist()
+        assert [see.place(i, tensor) for i in range(len(places))] == places
+        assert see.place(-1, tensor) == -1 and see.place(len(places), tensor) == places[0]  # the space repeats
+    assert see.place(-1, 7) == see.place(3, -3) == 0
+
+
+def test_the_page_lists_the_instructions() -> None:
+    """Numbers, names and operands of docs/spec/repvm.md."""
+    page = (Path(__file__).parents[3] / "docs" / "spec" / "repvm.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([0-9A-F]{2}) \| (\w+)((?: \w+)*) \|", page, re.MULTILINE)
+    listed = {int(number, 16): (name, operands.split()) for number, name, operands in rows}
+    letters = {"j": ["imm"], "s": ["b", "imm"]}
+    assert listed == {op: (op.name, [x for c in OPERANDS[op] for x in letters.get(c, [c])]) for op in Op}
 
 
 def test_an_instruction_is_a_word() -> None:
