@@ -14,3 +14,4 @@ npx --no-install forge fmt --check
 .venv/bin/python scripts/build_images.py --check
 .venv/bin/python scripts/build_interface_page.py --check
 .venv/bin/python scripts/build_operator_table.py --check
+.venv/bin/python scripts/check_spec.py

@@ -95,6 +95,12 @@ def test_a_good_page(tree: Path) -> None:
     assert list(check.Checker(tree / "pages", tree / "tests").rules) == ["A-1", "A-2", "A-3", "A-4"]
 
 
+def test_the_specification() -> None:
+    checker = check.Checker(ROOT / "docs" / "spec", ROOT / "tests")
+    assert checker.problems == []
+    assert set("PCOFIVGA") == {rule[0] for rule in checker.rules}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [

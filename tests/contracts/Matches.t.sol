@@ -35,6 +35,24 @@ contract EvilReferee is IReferee {
     }
 }
 
+/// @notice A referee that rules as it is told, and asks for any number of verbs.
+contract LavishReferee is IReferee {
+    Ruling internal ruling;
+    uint256 internal verbs;
+
+    function rule(Ruling ruling_, uint256 verbs_) external {
+        (ruling, verbs) = (ruling_, verbs_);
+    }
+
+    function validate(bytes calldata, uint8) external pure returns (uint256) {
+        return 0;
+    }
+
+    function judge(Question calldata, bytes calldata) external view returns (Ruling, bytes32, uint256) {
+        return (ruling, 0, verbs);
+    }
+}
+
 /// @notice Matches: every refusal, every clock, every judgement, and what each end costs.
 contract MatchesTest is BaseTest {
     using Trees for Trees.Tree;
@@ -847,6 +865,38 @@ contract MatchesTest is BaseTest {
             1, matchId, IVerde.Outcome.BothLose, IVerde.Reason.Unavailable, 0, 4 ether, uint40(block.timestamp)
         );
         verde.judge(matchId, evidence);
+    }
+
+    /// A ruling names a side, both or none; its verbs are paid like those of the match, but never more than half a bond.
+    function test_JudgeTakesTheRuling() public {
+        LavishReferee lavish = new LavishReferee();
+        IVerde.TaskParams memory params = _params();
+        params.referee = lavish;
+        uint256 matchId = _paired(params, _honest(), _liar(14, 2));
+        _playOut(matchId);
+        uint256 verbs = verde.getMatch(matchId).verbs + 1; // with the judgement
+        lavish.rule(Ruling.None, 1);
+        vm.expectRevert(IVerde.InvalidRuling.selector);
+        verde.judge(matchId, "");
+        uint256 snapshot = vm.snapshotState();
+        lavish.rule(Ruling.BWins, 5);
+        verde.judge(matchId, "");
+        assertEq(verde.getMatch(matchId).outcome, IVerde.Outcome.BWins);
+        assertEq(verde.credit(bob), 0.25 ether + (verbs + 5) * 0.01 ether);
+        assertEq(verde.credit(bob) + verde.credit(BURN), 2 ether);
+        vm.revertToState(snapshot);
+        uint256[3] memory many = [uint256(1 << 12), uint256(1 << 16), type(uint256).max];
+        for (uint256 i = 0; i < 3; i++) {
+            lavish.rule(Ruling.AWins, many[i]);
+            verde.judge(matchId, "");
+            assertEq(verde.getMatch(matchId).outcome, IVerde.Outcome.AWins);
+            assertEq(verde.credit(alice), 1 ether, "half a bond");
+            assertEq(verde.credit(BURN), 1 ether);
+            vm.revertToState(snapshot);
+        }
+        lavish.rule(Ruling.BothLose, 5);
+        verde.judge(matchId, "");
+        assertEq(verde.credit(BURN), 4 ether);
     }
 
     function test_JudgeThatRevertsJudgesNothing() public {

@@ -989,6 +989,26 @@ contract TasksTest is BaseTest {
         assertEq(BURN.balance, 4 ether);
     }
 
+    /// The contract takes no ether but through its verbs; what is forced upon it belongs to nobody.
+    function test_EtherSentByForceChangesNothing() public {
+        vm.deal(anyone, 1 ether);
+        vm.prank(anyone);
+        (bool ok,) = address(verde).call{value: 1 ether}("");
+        assertFalse(ok);
+        uint256 taskId = _settled();
+        vm.deal(address(verde), address(verde).balance + 7 ether);
+        for (uint256 i = 0; i < 2; i++) {
+            verde.collect(taskId, i);
+        }
+        vm.warp(block.timestamp + DELIVERY);
+        for (uint256 i = 0; i < 2; i++) {
+            verde.collectHoldback(taskId, i);
+        }
+        verde.withdraw(alice);
+        verde.withdraw(bob);
+        assertEq(address(verde).balance, 7 ether);
+    }
+
     function test_CreditedIsAnnounced() public {
         uint256 taskId = _create();
         vm.expectEmit(address(verde));

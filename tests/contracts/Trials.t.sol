@@ -754,6 +754,97 @@ contract TrialsTest is TrialBase {
         return true;
     }
 
+    /// The configuration is empty, and the verbs of a trial are bounded by the greatest trees.
+    function test_ValidateTakesNoConfiguration() public {
+        IReferee evm = IReferee(address(referee));
+        uint256[6] memory verbs = [uint256(7 + 33 + 20), 7 + 17 + 10, 7 + 11 + 7, 7 + 9 + 5, 7 + 7 + 4, 7 + 6 + 4];
+        for (uint8 bits = 1; bits <= 6; bits++) {
+            assertEq(evm.validate("", bits), verbs[bits - 1]);
+        }
+        vm.expectRevert(abi.encodeWithSelector(IEvmReferee.UnexpectedConfig.selector, 1));
+        evm.validate(hex"00", 4);
+    }
+
+    /// The state before the disputed instruction is the leaf to its left, or the start state.
+    function test_TheStateBeforeIsOpenedUnderTheTraceOfA() public {
+        _load(0);
+        oneShot = true;
+        (sideA, sideB) = (_honest(), _liar(c.value ^ 1, 3));
+        _ask();
+        _playTo(IEvmReferee.Stage.Instructions);
+        Move memory move = _move(4);
+        move.pre = empty;
+        vm.expectRevert(abi.encodeWithSelector(IVerde.WrongLength.selector, 0, 4));
+        _send(move);
+        move.pre = IVerde.Opening(sideB.trace.leaf(2), sideB.trace.prove(2));
+        vm.expectPartialRevert(IVerde.WrongRoot.selector);
+        _send(move);
+        move.pre = IVerde.Opening(sideA.trace.leaf(1), sideA.trace.prove(1));
+        vm.expectPartialRevert(IVerde.WrongRoot.selector);
+        _send(move);
+        _send(_move(4));
+        assertEq(_trial().rootA, keccak256(_before(3)));
+        setUp();
+        (sideA, sideB) = (_honest(), _liar(c.value ^ 1, 0));
+        _ask();
+        _playTo(IEvmReferee.Stage.Instructions);
+        move = _move(4);
+        move.pre.value = "not here";
+        vm.expectRevert(abi.encodeWithSelector(IVerde.UnexpectedOpening.selector, bytes32("not here"), 0));
+        _send(move);
+        move.pre = empty;
+        _send(move);
+        assertEq(_trial().rootA, machine.startHash(c.element));
+    }
+
+    /// Of a witness only what the instruction needs is looked at; of a halted state's nothing but the state.
+    function test_WhatIsNotNeededIsNotLookedAt() public {
+        _load(0);
+        uint256[2] memory positions = [_firstNeed(RepVM.Need.Nothing), c.instructions];
+        for (uint256 i = 0; i < 2; i++) {
+            uint256 snapshot = vm.snapshotState();
+            (sideA, sideB) = (_honest(), _liar(c.value ^ 1, positions[i]));
+            _ask();
+            _playTo(IEvmReferee.Stage.Execute);
+            assertEq(_trial().position, positions[i]);
+            IEvmReferee.Witness memory w = _witness(positions[i]);
+            assertEq(RepVM.halted(w.state), i == 1);
+            (w.input.value, w.tile, w.constants) = ("junk", hex"00", "junk");
+            if (i == 1) (w.words, w.codeRoot, w.instructions) = (7, "junk", "junk");
+            bytes32[] memory proof = nodes.prove(NODE);
+            referee.execute(address(asker), MATCH, header, _node(), proof, w);
+            assertEq(asker.ruling(), Ruling.AWins);
+            vm.revertToState(snapshot);
+        }
+    }
+
+    /// Both agree on a state that still runs before the last instruction: after it the run is halted with 0.
+    function test_TheLastStateIsHalted() public {
+        _load(0);
+        assertTrue(c.value != 0);
+        assertFalse(RepVM.halted(_before(4)));
+        (sideA, sideB) = (_honest(), _liar(0, 3));
+        (sideA.trace, sideB.trace) = (_endless(c.value), _endless(0));
+        _ask();
+        _playTo(IEvmReferee.Stage.Execute);
+        assertEq(_trial().position, 15);
+        IEvmReferee.Witness memory w = _witness(3);
+        bytes32[] memory proof = nodes.prove(NODE);
+        referee.execute(address(asker), MATCH, header, _node(), proof, w);
+        assertEq(asker.ruling(), Ruling.BWins);
+    }
+
+    /// @dev A trace whose last state but one is the honest one before instruction 3.
+    function _endless(uint64 value) internal view returns (Trees.Tree memory) {
+        bytes32[] memory leaves = new bytes32[](16);
+        for (uint256 i = 0; i < 14; i++) {
+            leaves[i] = keccak256(abi.encode("agreed", i));
+        }
+        leaves[14] = keccak256(_before(3));
+        leaves[15] = machine.haltedHash(value);
+        return Trees.build(leaves);
+    }
+
     // ---------------------------------------------------------------- Clocks
 
     /// At every instant exactly one class of call is enabled: the due side's response, or the ruling by time.

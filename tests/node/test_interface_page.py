@@ -62,6 +62,15 @@ def test_nothing_is_left_out(contract: str) -> None:
     assert has <= names
 
 
+def test_every_function_that_changes_anything_is_a_verb_of_the_game() -> None:
+    game = (ROOT / "docs" / "spec" / "game.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^function 0x\w+ (\w+)\(.*?\)(.*)$", TEXT, re.MULTILINE)
+    verbs = {name for name, rest in lines if not re.search(r"\b(view|pure)\b", rest)}
+    assert len(verbs) > 20
+    for name in verbs:
+        assert f"`{name}" in game, name
+
+
 def test_indexed_arguments_are_marked() -> None:
     found = {number: [a.split(" ") for a in arguments.split(", ")] for _, number, _, arguments in LINE.findall(TEXT)}
     for contract in ("Verde", "AppealReferee"):
