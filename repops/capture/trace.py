@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -59,7 +60,13 @@ _LIBRARIES = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]), 
 
 
 def decompositions() -> dict[Any, Callable[..., Any]]:
-    """Core ATen decompositions without the operators that are lowered as they stand."""
+    """Core ATen decompositions without the operators that are lowered as they stand; the caller's own copy."""
+    return dict(_decompositions())
+
+
+# torch collects its table anew at each call, in about 0.1 s. Composite operators registered later decompose without it.
+@functools.cache
+def _decompositions() -> dict[Any, Callable[..., Any]]:
     packets = [getattr(torch.ops.aten, name) for name in _KEPT]
     kept = {getattr(packet, overload) for packet in packets for overload in packet.overloads()}
     core: dict[Any, Callable[..., Any]] = dict(core_aten_decompositions())
