@@ -39,7 +39,7 @@ Held by:
 
 - A-1: `test_interface_page.py::test_signatures_and_selectors`, `test_interface_page.py::test_nothing_is_left_out`,
   `test_interface_page.py::test_indexed_arguments_are_marked`,
-  `test_events.py::test_every_event_of_the_abi_has_a_class`, `test_chain.py::test_every_custom_error_is_known_by_name`
+  `test_events.py::test_every_event_of_the_abi_has_a_class`
 - A-2: `test_interface_page.py::test_enums_are_those_of_the_node`
 
 Note: the listings.
