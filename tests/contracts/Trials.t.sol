@@ -462,6 +462,8 @@ contract TrialsTest is TrialBase {
         assertEq(asker.outputRoot(), 0);
         assertEq(asker.verbs(), t.verbs);
         assertEq(t.element, c.element);
+        // Two openings, two tiles, two posts, the execution, and the moves; the beginning is no verb.
+        assertLe(t.verbs, 7 + (uint256(_node().tileHeight) + 1) / 2 + (uint256(_node().vmHeight) + 1) / 2);
         vm.revertToState(snapshot);
     }
 
@@ -891,6 +893,23 @@ contract TrialsTest is TrialBase {
 
     function respond() external {
         _respond();
+    }
+
+    /// The beginning brings the node and nothing else: A's clock runs on, and it is not paid.
+    function test_TheBeginningStopsNoClock() public {
+        _load(0);
+        (sideA, sideB) = (_honest(), _liar(c.value ^ 1, 3));
+        _ask();
+        vm.warp(START + GRACE + 7);
+        _begin();
+        assertEq(_trial().since, START);
+        assertEq(_trial().clockA, ALLOWANCE);
+        assertEq(_trial().verbs, 0);
+        vm.warp(START + GRACE + 12);
+        _respond();
+        assertEq(_trial().clockA, ALLOWANCE - 12);
+        assertEq(_trial().since, START + GRACE + 12);
+        assertEq(_trial().verbs, 1);
     }
 
     /// What is decided is decided: the ruling does not change with time.

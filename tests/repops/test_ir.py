@@ -270,6 +270,11 @@ def test_refs_as_text() -> None:
     assert [kind.value for kind in RefKind] == [0, 1, 2, 3, 4]
 
 
+def test_dtype_codes() -> None:
+    codes = {"f32": 1, "bf16": 2, "f16": 3, "i64": 4, "i32": 5, "bool": 6, "root": 255}
+    assert {dtype.text: int(dtype) for dtype in DType} == codes
+
+
 def test_heights() -> None:
     assert [height(n) for n in (0, 1, 2, 3, 4, 5, 8, 9, 1024, 1025)] == [0, 0, 1, 2, 2, 3, 3, 4, 10, 11]
     assert tile_height(F32, (256,)) == 0 and tile_height(F32, (257,)) == 1 and tile_height(I64, (0, 5)) == 0
