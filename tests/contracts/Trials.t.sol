@@ -44,6 +44,8 @@ abstract contract TrialBase is Test {
 
     IEvmReferee internal referee;
     Asker internal asker;
+    address internal court; // who asks, and about which match
+    uint256 internal matchId = MATCH;
     Machine internal machine;
     string internal json;
     Case internal c;
@@ -62,6 +64,7 @@ abstract contract TrialBase is Test {
         json = vm.readFile("tests/vectors/trials.json");
         machine = new Machine();
         asker = new Asker();
+        court = address(asker);
         referee = IEvmReferee(deployCode("EvmReferee.sol:EvmReferee"));
     }
 
@@ -126,8 +129,13 @@ abstract contract TrialBase is Test {
         bytes32[] memory leaves = new bytes32[](NODES);
         leaves[0] = _inputRoot(0);
         leaves[NODE] = sideA.tiles.root();
-        leaves[2] = keccak256("later");
+        leaves[2] = _later();
         return Trees.build(leaves);
+    }
+
+    /// @dev The last leaf of A's trace, the step's state.
+    function _later() internal view virtual returns (bytes32) {
+        return keccak256("later");
     }
 
     function _image() internal view returns (Trees.Tree memory) {
@@ -147,7 +155,7 @@ abstract contract TrialBase is Test {
         return bytes32(four);
     }
 
-    function _ask() internal {
+    function _describeProgram() internal {
         bytes32[] memory leaves = new bytes32[](NODES);
         leaves[0] = keccak256("node 0");
         leaves[NODE] = keccak256(abi.encode(_node()));
@@ -160,6 +168,10 @@ abstract contract TrialBase is Test {
         header.constants = 2;
         header.nodesRoot = nodes.root();
         header.constantsRoot = _constants().root();
+    }
+
+    function _ask() internal {
+        _describeProgram();
         Question memory question;
         question.verde = address(asker);
         question.taskId = 3;
@@ -225,6 +237,16 @@ abstract contract TrialBase is Test {
         p.trace = Trees.build(leaves);
     }
 
+    /// @dev The tiles of case 0, and something where there is none: it has five in a tree of eight.
+    function _spoiled(bytes32 salt) internal view returns (Trees.Tree memory) {
+        bytes32[] memory leaves = new bytes32[](7);
+        for (uint256 i = 0; i < 5; i++) {
+            leaves[i] = keccak256(Tiles.tile(c.output, i));
+        }
+        leaves[6] = keccak256(abi.encode(salt));
+        return Trees.build(leaves);
+    }
+
     function _play(Player memory a, Player memory b) internal {
         (sideA, sideB) = (a, b);
         _ask();
@@ -232,11 +254,25 @@ abstract contract TrialBase is Test {
     }
 
     function _trial() internal view returns (IEvmReferee.Trial memory) {
-        return referee.getTrial(address(asker), MATCH);
+        return referee.getTrial(court, matchId);
+    }
+
+    /// @dev Makes a call of the referee, which must succeed.
+    function _do(bytes memory call) internal {
+        (bool ok, bytes memory result) = address(referee).call(call);
+        if (!ok) {
+            assembly ("memory-safe") {
+                revert(add(result, 0x20), mload(result))
+            }
+        }
+    }
+
+    function _beginning() internal view returns (bytes memory) {
+        return abi.encodeCall(IEvmReferee.begin, (court, matchId, header, _node(), nodes.prove(NODE)));
     }
 
     function _begin() internal {
-        referee.begin(address(asker), MATCH, header, _node(), nodes.prove(NODE));
+        _do(_beginning());
     }
 
     function _stride(uint256 rest) internal view returns (uint256) {
@@ -259,35 +295,64 @@ abstract contract TrialBase is Test {
         bool over = t.stage >= IEvmReferee.Stage.OpenTrace;
         Trees.Tree memory a = over ? sideA.trace : sideA.tiles;
         Trees.Tree memory b = over ? sideB.trace : sideB.tiles;
-        uint256 depth = a.height - t.rest;
-        uint256 index = a.firstDifference(b, depth, t.position, m);
-        uint256 position = uint256(t.position) * 2 ** m + index;
-        (move.m, move.index) = (uint8(m), uint64(index));
-        (move.a, move.b) = (a.node(depth + m, position), b.node(depth + m, position));
-        move.siblings = a.siblings(b, depth, t.position, m, index);
-        uint256 rest = t.rest - m;
-        if (rest > 0) {
-            Trees.Tree memory mover = t.turn == IVerde.Side.A ? a : b;
-            move.children = mover.children(depth + m, position, _stride(rest));
-        } else if (over && position > 0) {
+        move = _moveBetween(a, b, t.rest, t.position, m, t.turn, t.arityBits);
+        uint256 position = uint256(t.position) * 2 ** m + move.index;
+        if (over && t.rest == m && position > 0) {
             move.pre = IVerde.Opening(a.leaf(position - 1), a.prove(position - 1));
         }
     }
 
-    function _send(Move memory move) internal {
-        referee.advance(
-            address(asker), MATCH, move.m, move.index, move.a, move.b, move.siblings, move.children, move.pre
+    /// @dev From node `position` at height `rest` down `m` levels; publishes the children of `mover`.
+    function _moveBetween(
+        Trees.Tree memory a,
+        Trees.Tree memory b,
+        uint256 rest,
+        uint256 position,
+        uint256 m,
+        IVerde.Side mover,
+        uint256 bits
+    ) internal pure returns (Move memory move) {
+        uint256 depth = a.height - rest;
+        uint256 index = a.firstDifference(b, depth, position, m);
+        (move.m, move.index) = (uint8(m), uint64(index));
+        move.siblings = a.siblings(b, depth, position, m, index);
+        position = position * 2 ** m + index;
+        (move.a, move.b) = (a.node(depth + m, position), b.node(depth + m, position));
+        rest -= m;
+        if (rest > 0) {
+            Trees.Tree memory own = mover == IVerde.Side.A ? a : b;
+            move.children = own.children(depth + m, position, bits < rest ? bits : rest);
+        }
+    }
+
+    function _moving(Move memory move) internal view returns (bytes memory) {
+        return abi.encodeCall(
+            IEvmReferee.advance,
+            (court, matchId, move.m, move.index, move.a, move.b, move.siblings, move.children, move.pre)
         );
     }
 
-    function _post(IVerde.Side side) internal {
+    function _send(Move memory move) internal {
+        _do(_moving(move));
+    }
+
+    function _opening(Trees.Tree memory tree) internal view returns (bytes memory) {
+        return abi.encodeCall(IEvmReferee.open, (court, matchId, tree.children(0, 0, _stride(tree.height))));
+    }
+
+    function _posting(IVerde.Side side) internal view returns (bytes memory) {
         Player memory p = side == IVerde.Side.A ? sideA : sideB;
         uint256 height = p.trace.height;
         bytes32[] memory children = new bytes32[](0);
         if (spareOpening && side == IVerde.Side.B && height > 0) children = p.trace.children(0, 0, _stride(height));
-        bytes32[] memory proof = p.trace.prove(2 ** height - 1);
-        vm.prank(p.account);
-        referee.post(address(asker), MATCH, p.trace.root(), proof, children);
+        return
+            abi.encodeCall(IEvmReferee.post, (court, matchId, p.trace.root(), p.trace.prove(2 ** height - 1), children));
+    }
+
+    function _post(IVerde.Side side) internal {
+        bytes memory call = _posting(side);
+        vm.prank(side == IVerde.Side.A ? sideA.account : sideB.account);
+        _do(call);
     }
 
     /// @dev The state before instruction `n` of the honest run.
@@ -335,45 +400,41 @@ abstract contract TrialBase is Test {
         }
     }
 
-    function _execute() internal {
+    function _executing() internal view returns (bytes memory) {
         IEvmReferee.Witness memory w = _witness(_trial().position);
-        bytes32[] memory proof = nodes.prove(NODE);
-        referee.execute(address(asker), MATCH, header, _node(), proof, w);
+        return abi.encodeCall(IEvmReferee.execute, (court, matchId, header, _node(), nodes.prove(NODE), w));
     }
 
-    function _tiles(bool both) internal {
+    function _execute() internal {
+        _do(_executing());
+    }
+
+    function _showing(bool both) internal view returns (bytes memory) {
         uint256 p = _trial().position;
         bytes memory b = both ? Tiles.tile(sideB.output, p) : bytes("");
-        referee.showTiles(address(asker), MATCH, Tiles.tile(sideA.output, p), b);
+        return abi.encodeCall(IEvmReferee.showTiles, (court, matchId, Tiles.tile(sideA.output, p), b));
     }
 
-    /// @dev The due side's response, whatever it is.
-    function _respond() internal {
+    /// @dev The due side's response, whatever it is, and who must send it, if that matters.
+    function _response() internal view returns (bytes memory call, address sender) {
         IEvmReferee.Trial memory t = _trial();
-        if (t.stage == IEvmReferee.Stage.None) {
-            _begin();
-        } else if (t.stage == IEvmReferee.Stage.Open && !oneShot) {
-            referee.open(address(asker), MATCH, sideA.tiles.children(0, 0, _stride(t.rest)));
-        } else if (t.stage == IEvmReferee.Stage.OpenTrace && !oneShot) {
-            referee.open(address(asker), MATCH, sideA.trace.children(0, 0, _stride(t.rest)));
-        } else if (
-            t.stage == IEvmReferee.Stage.Open || t.stage == IEvmReferee.Stage.Elements
-                || t.stage == IEvmReferee.Stage.OpenTrace || t.stage == IEvmReferee.Stage.Instructions
-        ) {
-            _send(_move(oneShot ? t.rest : _stride(t.rest)));
-        } else if (t.stage == IEvmReferee.Stage.TileA) {
-            _tiles(oneShot);
-        } else if (t.stage == IEvmReferee.Stage.TileB) {
-            _tiles(true);
-        } else if (t.stage == IEvmReferee.Stage.TraceA) {
-            _post(IVerde.Side.A);
-        } else if (t.stage == IEvmReferee.Stage.TraceB) {
-            _post(IVerde.Side.B);
-        } else if (t.stage == IEvmReferee.Stage.Execute) {
-            _execute();
-        } else {
-            revert("nobody is due");
-        }
+        IEvmReferee.Stage stage = t.stage;
+        if (stage == IEvmReferee.Stage.None) return (_beginning(), sender);
+        if (stage == IEvmReferee.Stage.TileA) return (_showing(oneShot), sender);
+        if (stage == IEvmReferee.Stage.TileB) return (_showing(true), sender);
+        if (stage == IEvmReferee.Stage.TraceA) return (_posting(IVerde.Side.A), sideA.account);
+        if (stage == IEvmReferee.Stage.TraceB) return (_posting(IVerde.Side.B), sideB.account);
+        if (stage == IEvmReferee.Stage.Execute) return (_executing(), sender);
+        require(stage != IEvmReferee.Stage.Done, "nobody is due");
+        if (stage == IEvmReferee.Stage.Open && !oneShot) return (_opening(sideA.tiles), sender);
+        if (stage == IEvmReferee.Stage.OpenTrace && !oneShot) return (_opening(sideA.trace), sender);
+        return (_moving(_move(oneShot ? t.rest : _stride(t.rest))), sender);
+    }
+
+    function _respond() internal {
+        (bytes memory call, address sender) = _response();
+        if (sender != address(0)) vm.prank(sender);
+        _do(call);
     }
 
     function _playOut() internal {
@@ -517,15 +578,6 @@ contract TrialsTest is TrialBase {
             assertEq(_trial().ruling, k == 0 ? Ruling.AWins : k == 1 ? Ruling.BWins : Ruling.BothLose);
             vm.revertToState(snapshot);
         }
-    }
-
-    function _spoiled(bytes32 salt) internal view returns (Trees.Tree memory) {
-        bytes32[] memory leaves = new bytes32[](7);
-        for (uint256 i = 0; i < 5; i++) {
-            leaves[i] = keccak256(Tiles.tile(c.output, i));
-        }
-        leaves[6] = keccak256(abi.encode(salt));
-        return Trees.build(leaves);
     }
 
     // ---------------------------------------------------------------- Refusals

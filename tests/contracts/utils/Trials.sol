@@ -131,8 +131,10 @@ library Tiles {
     /// @dev Tile `index`, padded with zeros.
     function tile(bytes memory data, uint256 index) internal pure returns (bytes memory out) {
         out = new bytes(BYTES);
-        for (uint256 k = 0; k < BYTES && index * BYTES + k < data.length; k++) {
-            out[k] = data[index * BYTES + k];
+        uint256 first = index * BYTES;
+        uint256 size = data.length - first < BYTES ? data.length - first : BYTES;
+        assembly ("memory-safe") {
+            mcopy(add(out, 0x20), add(add(data, 0x20), first), size)
         }
     }
 
