@@ -1,9 +1,9 @@
 // Convolution of one plane at a time, for groups of one channel (depthwise): lanes are columns of an output row, the taps are read from
 // a padded copy of the plane, and lanes without a tap keep their sum. All of k is one block.
 //
-// Include after conv.h.
+// Include after conv_direct.h.
 #pragma once
-#include "conv.h"
+#include "conv_direct.h"
 
 namespace ro {
 namespace RO_ISA {
@@ -109,18 +109,6 @@ RO_INLINE F plane_edge(const PlaneTerm* terms, int64_t count, int64_t j, const M
   return acc;
 }
 
-RO_INLINE void store_columns(F x, float* to, int64_t step, int64_t n) {
-  x = canonical(x);
-  if (step == 1) {
-    if (n >= kLanes) x.store(to);
-    else x.store(to, (int)n);
-    return;
-  }
-  float lanes[kLanes];
-  x.store(lanes);
-  for (int64_t l = 0; l < n && l < kLanes; ++l) store_f32(to + l * step, 0, lanes[l]);
-}
-
 // One output plane. plane: the padded copy of the input's.
 static void convolve_plane(const Window& h, bool gradient, const PlaneShape& shape, const float* plane, const float* weight, int64_t taps_w,
                            float* out, int64_t out_width, PlaneTerm* terms) {
@@ -186,40 +174,6 @@ static void convolve_planes(const Call& call, const Convolution& v, bool gradien
                        out_width, terms);
     }
   });
-}
-
-RO_KERNEL(conv2d) {
-  const Convolution v(call, call.in[0], call.in[1], call.out);
-  if (element_count(call.out) == 0) return;
-  if (by_planes(call, v, false)) return convolve_planes(call, v, false, floats(call.in[0]), floats(call.in[1]), (float*)call.out.data);
-  Gathered g{};
-  g.in = floats(call.in[0]), g.in_end = g.in + element_count(call.in[0]);
-  g.in_group = v.channels * v.x_plane(), g.in_image = v.groups * g.in_group, g.in_plane = v.x_plane(), g.in_width = v.w.in;
-  g.a = floats(call.in[1]);
-  g.a_channel = v.taps(), g.a_row = v.channels * v.taps(), g.a_group = v.filters * g.a_row;
-  g.out = (float*)call.out.data;
-  g.carry = call.inputs > 2 ? floats(call.in[2]) : nullptr;
-  g.out_group = v.filters * v.y_plane(), g.out_image = v.groups * g.out_group, g.out_plane = v.y_plane(), g.out_width = v.w.out;
-  g.groups = v.groups, g.images = v.images, g.rows = v.filters, g.kh = v.h.taps, g.kw = v.w.taps;
-  g.start = v.start, g.stop = v.stop;
-  gathered(g, AxisClasses(v.h, false), AxisClasses(v.w, false), element_count(call.out), call.threads);
-}
-
-RO_KERNEL(conv2d_dx) {
-  const Convolution v(call, call.out, call.in[1], call.in[0]);
-  if (element_count(call.out) == 0) return;
-  if (by_planes(call, v, true)) return convolve_planes(call, v, true, floats(call.in[0]), floats(call.in[1]), (float*)call.out.data);
-  Gathered g{};
-  g.in = floats(call.in[0]), g.in_end = g.in + element_count(call.in[0]);
-  g.in_group = v.filters * v.y_plane(), g.in_image = v.groups * g.in_group, g.in_plane = v.y_plane(), g.in_width = v.w.out;
-  g.a = floats(call.in[1]);
-  g.a_row = v.taps(), g.a_channel = v.channels * v.taps(), g.a_group = v.filters * g.a_channel;
-  g.out = (float*)call.out.data;
-  g.carry = call.inputs > 2 ? floats(call.in[2]) : nullptr;
-  g.out_group = v.channels * v.x_plane(), g.out_image = v.groups * g.out_group, g.out_plane = v.x_plane(), g.out_width = v.w.in;
-  g.groups = v.groups, g.images = v.images, g.rows = v.channels, g.kh = v.h.taps, g.kw = v.w.taps;
-  g.start = v.start, g.stop = v.stop;
-  gathered(g, AxisClasses(v.h, true), AxisClasses(v.w, true), element_count(call.out), call.threads);
 }
 
 }  // namespace RO_ISA

@@ -5,7 +5,7 @@
 //
 // Include after conv.h.
 #pragma once
-#include "conv.h"
+#include "conv_forward.h"
 
 namespace ro {
 namespace RO_ISA {

@@ -1,7 +1,7 @@
 // The gradient of a convolution's weight: k = (image, oh, ow), and one product for each tap. Output channels are the lanes, input channels
 // the rows, and all of a tile sees the same positions: runs of them.
 #pragma once
-#include "conv_planes.h"
+#include "conv_forward.h"
 #include "conv_taps.h"
 
 namespace ro {
