@@ -22,6 +22,13 @@ class Chain:
 
 
 @dataclass(frozen=True)
+class TrialVerb(Chain):
+    """A verb of a trial, or about a verdict that can be appealed: sent to the task's referee."""
+
+    match: int
+
+
+@dataclass(frozen=True)
 class Commit(Chain):
     """Takes a seat with a sealed claim and pays the bond."""
 
@@ -120,11 +127,12 @@ class Advance(Chain):
 
 @dataclass(frozen=True)
 class Post(Chain):
-    """Posts the root of one's tree of the level. proof: of its last real leaf."""
+    """Posts the root of one's tree of the level. proof: of its last real leaf. children: its top ones, for B."""
 
     match: int
     root: bytes
     proof: tuple[bytes, ...]
+    children: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
@@ -148,28 +156,25 @@ class Judge(Chain):
 
 
 @dataclass(frozen=True)
-class TrialBegin(Chain):
+class TrialBegin(TrialVerb):
     """Starts the trial of an operator. proof: of the node under the program's nodes root."""
 
-    match: int
     header: ProgramHeader
     node: Node
     proof: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
-class TrialOpen(Chain):
-    """Opens the top children of A's output root."""
+class TrialOpen(TrialVerb):
+    """Opens the top children of A's output root, or of its trace's."""
 
-    match: int
     children: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
-class TrialAdvance(Chain):
+class TrialAdvance(TrialVerb):
     """A first-divergence proof over tiles or over states."""
 
-    match: int
     m: int
     index: int
     a: bytes
@@ -180,29 +185,26 @@ class TrialAdvance(Chain):
 
 
 @dataclass(frozen=True)
-class ShowTiles(Chain):
+class ShowTiles(TrialVerb):
     """Shows A's tile, and B's (empty: B is left to show it)."""
 
-    match: int
     tile_a: bytes
     tile_b: bytes
 
 
 @dataclass(frozen=True)
-class PostElement(Chain):
+class PostElement(TrialVerb):
     """Posts the root of one's trace of the element. proof: of its last leaf. children: its top ones, for B."""
 
-    match: int
     root: bytes
     proof: tuple[bytes, ...]
     children: tuple[bytes, ...]
 
 
 @dataclass(frozen=True)
-class Execute(Chain):
+class Execute(TrialVerb):
     """Has the contract execute the disputed instruction."""
 
-    match: int
     header: ProgramHeader
     node: Node
     proof: tuple[bytes, ...]
@@ -210,34 +212,30 @@ class Execute(Chain):
 
 
 @dataclass(frozen=True)
-class Conclude(Chain):
+class Conclude(TrialVerb):
     """Ends a trial that is decided, or whose due side is late."""
-
-    match: int
 
 
 @dataclass(frozen=True)
 class Batch(Chain):
-    """Several verbs of one trial in one transaction."""
+    """Several verbs of one match, in their order, in one transaction; all of them or none. They are calls of one
+    contract. match: as it is foreseen, if the first verb is `Pair`."""
 
     match: int
     verbs: tuple[Chain, ...]
 
 
 @dataclass(frozen=True)
-class SubmitVerdict(Chain):
+class SubmitVerdict(TrialVerb):
     """Brings a committee's verdict against which the sides may appeal."""
 
-    match: int
     config: bytes
     verdict: bytes
 
 
 @dataclass(frozen=True)
-class Appeal(Chain):
+class Appeal(TrialVerb):
     """Appeals against the committee's verdict."""
-
-    match: int
 
 
 @dataclass(frozen=True)
@@ -250,6 +248,11 @@ class Timeout(Chain):
 @dataclass(frozen=True)
 class Local:
     """Work of one's own; nothing is sent."""
+
+
+@dataclass(frozen=True)
+class Fetch(Local):
+    """Something to ask the opponent for, who may not serve it."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +272,7 @@ class BuildTrace(Local):
 
 
 @dataclass(frozen=True)
-class FetchTree(Local):
+class FetchTree(Fetch):
     """Ask the opponent for its tree of a level: with it the level takes one transaction."""
 
     root: bytes
@@ -316,7 +319,7 @@ class BuildWitness(Local):
 
 
 @dataclass(frozen=True)
-class FetchTile(Local):
+class FetchTile(Fetch):
     """Ask the opponent for a tile of its output."""
 
     leaf: bytes
@@ -327,7 +330,7 @@ class FetchTile(Local):
 
 
 @dataclass(frozen=True)
-class FetchPath(Local):
+class FetchPath(Fetch):
     """Ask the opponent for the nodes of its trace along the first difference from one's own (`own` is its root)."""
 
     own: bytes

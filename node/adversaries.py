@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,18 +18,29 @@ import numpy as np
 from eth_abi.abi import decode
 from hexbytes import HexBytes
 
-from node.actions import Action, Chain, Challenge, Commit, Reveal
+from node.actions import (
+    Action,
+    Advance,
+    Chain,
+    Challenge,
+    Commit,
+    Execute,
+    Post,
+    PostElement,
+    Reveal,
+    TrialAdvance,
+)
 from node.data import Array, DataSource, State
 from node.errors import MissingData, TxReverted
 from node.events import Event, Revealed
-from node.fold import MatchState, TaskState
+from node.fold import ChainState, MatchState, TaskState, due
 from node.forgery import forge
 from node.localnet import LAST_SECONDS
 from node.plan import seat_free
 from node.player import Link
 from node.provider import Provider
 from node.referee import Referee
-from node.structs import Level, Phase, RefereeKind, Standing
+from node.structs import Level, Phase, RefereeKind, Side, Standing
 from node.verdict import SignedVerdict
 from node.work import Job, Progress, Work
 from repops import Program
@@ -303,7 +314,7 @@ class CopyAllButPadding(Work):
 class NeverReveal(Provider):
     """Takes a seat and never opens its commitment."""
 
-    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
+    def choose(self, state: ChainState, actions: Sequence[Action]) -> Sequence[Action]:
         return [action for action in actions if not isinstance(action, Reveal)]
 
 
@@ -316,19 +327,55 @@ class SilentAt(Provider):
         super().__init__(link, directory, **({"make_work": FlipBit} | how))
         self.level, self.phase = level, phase
 
-    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
-        return [action for action in actions if not self._silent(action)]
+    def choose(self, state: ChainState, actions: Sequence[Action]) -> Sequence[Action]:
+        return [action for action in actions if not self._silent(state, action)]
 
-    def _silent(self, action: Action) -> bool:
-        match = self.state.matches.get(getattr(action, "match", 0))
+    def _silent(self, state: ChainState, action: Action) -> bool:
+        match = state.matches.get(getattr(action, "match", 0))
         return match is not None and match.level is self.level and self.phase in (None, match.phase)
+
+
+class WithholdsChildren(Provider):
+    """Lies, and posts as side B without the children that spare side A its opening, and makes no move of A's."""
+
+    def __init__(self, link: Link, directory: Mapping[str, DataSource], **how: Any) -> None:
+        super().__init__(link, directory, **({"make_work": FlipBit} | how))
+
+    def choose(self, state: ChainState, actions: Sequence[Action]) -> Sequence[Action]:
+        return [self._without(state, action) for action in actions if not self._for_a(state, action)]
+
+    def _without(self, state: ChainState, action: Action) -> Action:
+        if not isinstance(action, Post | PostElement) or side_in(self, state, action.match) is Side.A:
+            return action
+        return replace(action, children=self.children(state, action))
+
+    def _for_a(self, state: ChainState, action: Action) -> bool:
+        if not isinstance(action, Advance | TrialAdvance | Execute):
+            return False
+        match = state.matches[action.match]
+        waits = due(state.tasks[match.task_id], match, self.now)
+        return waits is not None and waits.side is not side_in(self, state, action.match)
+
+    def children(self, _state: ChainState, _post: Post | PostElement) -> tuple[bytes, ...]:
+        """What it posts."""
+        return ()
+
+
+class WrongChildren(WithholdsChildren):
+    """Lies, and posts as side B with children that are not its tree's: the contract takes no such post."""
+
+    def children(self, state: ChainState, post: Post | PostElement) -> tuple[bytes, ...]:
+        match = state.matches[post.match]
+        height = match.rest if isinstance(post, Post) or match.trial is None else match.trial.vm_height
+        count = 1 << min(state.tasks[match.task_id].arity_bits, height)
+        return (noise("child"), *(post.children[1:] or map(noise, map(str, range(1, count)))))
 
 
 class Turncoat(Provider):
     """Holds the honest claim, so that honest challengers might think that they are not needed, and lets itself be
     beaten: it makes no move in any match."""
 
-    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
+    def choose(self, state: ChainState, actions: Sequence[Action]) -> Sequence[Action]:
         return [action for action in actions if not hasattr(action, "match")]
 
 
@@ -339,7 +386,7 @@ class LateClaim(Provider):
         settings: dict[str, Any] = {"make_work": FlipBit, "takes_seats": False, "challenges": True}
         super().__init__(link, directory, **(settings | how))
 
-    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
+    def choose(self, state: ChainState, actions: Sequence[Action]) -> Sequence[Action]:
         return [action for action in actions if not isinstance(action, Challenge) or self._late(action.task)]
 
     def _late(self, task_id: int) -> bool:
@@ -472,6 +519,10 @@ CHEATS: Mapping[str, Cheat] = {
         Cheat("copy-padding", "copies every real leaf but not the padding", _works(CopyAllButPadding)),
         Cheat("hash-node", "lies about a hash node", _works(LyingHashNode)),
         Cheat("refuse-data", "lies and serves no data", (RefuseData,)),
+        Cheat(
+            "withhold-children", "posts without the children that spare the other side's opening", (WithholdsChildren,)
+        ),
+        Cheat("wrong-children", "posts with children that are not its tree's", (WrongChildren,)),
         Cheat("sybils", "fills every seat with one lie; a challenger must win", _works(FlipBit), fills_seats=True),
         Cheat(
             "turncoat",
@@ -516,6 +567,13 @@ class PatchedTree(Tree):
         if any(at > level and index >> at - level == i for at, i in self._patches):
             return noise(f"below {level} {index}")
         return self._base.node(level, index)
+
+
+def side_in(player: Provider, state: ChainState, match_id: int) -> Side | None:
+    """The side that a player plays in a match."""
+    match = state.matches[match_id]
+    index = state.tasks[match.task_id].index_of(player.address)
+    return None if index is None else match.side_of(index)
 
 
 def noise(seed: str) -> bytes:

@@ -38,7 +38,8 @@ TERMS = Terms(seats=2, verb_fee=0, bounty=1, bond=10**15)
 class Dispute:
     """One dispute. `honest_won`: the liar lost at the operator and by the instruction that was executed.
 
-    `moves` and `gas`: of the whole match; `trial_gas`: of those transactions that played below the operator.
+    `moves` (verbs), `transactions` and `gas`: of the whole match; `trial_gas`: of those transactions that played below
+    the operator.
     """
 
     operator: str
@@ -50,6 +51,7 @@ class Dispute:
     position: int | None
     instructions: int
     moves: int
+    transactions: int
     gas: int
     trial_gas: int
     ruling: str
@@ -175,8 +177,9 @@ def _dispute(
     client.sync()
     match = client.state.matches[task.match_ids[0]]
     found, count = _findings(job, match, ("liar", "honest") if liar == "A" else ("honest", "liar"))
-    of_match = [sent for _, sent in net.sent if sent.where == f"match {match.match_id}" or sent.verb == "pair"]
-    below = [sent for sent in of_match if sent.verb == "multicall" or sent.verb.startswith("trial_")]
+    ids = [({getattr(event, "match_id", None) for event in sent.events}, sent) for _, sent in net.sent]
+    of_match = [sent for about, sent in ids if match.match_id in about]
+    below = [sent for sent in of_match if sent.verb.startswith("trial_")]
     trial = match.trial
     won = match.outcome is (Outcome.B_WINS if liar == "A" else Outcome.A_WINS)
     return Dispute(
@@ -189,6 +192,7 @@ def _dispute(
         position=None if found is None else found.position,
         instructions=count,
         moves=match.verbs,
+        transactions=len(of_match),
         gas=sum(sent.gas for sent in of_match),
         trial_gas=sum(sent.gas for sent in below),
         ruling=(Ruling.NONE if trial is None else trial.ruling).name.lower().replace("_", " "),

@@ -16,7 +16,7 @@ from node.errors import UsageError
 from repops.execute import checked_tensors
 from repops.graph.ir import BatchTensor, Slot
 
-_ROW = "{:<26} {:>6} {:>9} {:>4} {:>2}  {:<34} {:>8} {:>8} {:>6} {:>10} {:>10}  {}"
+_ROW = "{:<26} {:>6} {:>9} {:>4} {:>2}  {:<34} {:>8} {:>8} {:>6} {:>4} {:>10} {:>10}  {}"
 _HEAD = (
     "operator",
     "node",
@@ -27,6 +27,7 @@ _HEAD = (
     "number",
     "of",
     "moves",
+    "txs",
     "gas",
     "of these",
     "ruling",
@@ -72,6 +73,7 @@ class DrillView:
                 number,
                 str(found.instructions),
                 str(found.moves),
+                str(found.transactions),
                 f"{found.gas:,}",
                 f"{found.trial_gas:,}",
                 ruling,

@@ -303,6 +303,20 @@ def can_pair(task: TaskState, now: int) -> bool:
     return task.status is Status.LIVE and task.committed >= 2 and now >= task.reveal_deadline and task.head != task.tail
 
 
+def next_pair(task: TaskState) -> tuple[int, int]:
+    """The participants of the match that `pair` starts, side A first, if it can start one."""
+    first = task.claim(task.head)
+    one, two = first.head - 1, task.claim(first.next).head - 1
+    return min(one, two), max(one, two)
+
+
+def pairing_since(state: ChainState, task: TaskState) -> int:
+    """The last instant of which the events say that it may have made a match possible: the end of the reveals, of a
+    match, or the arrival of a new claim."""
+    joined = task.challenge_deadline - task.challenge_window
+    return max([joined, *(state.matches[match_id].ended_at for match_id in task.match_ids)])
+
+
 def can_settle(task: TaskState, now: int) -> bool:
     """Whether `settle` ends the task at `now`."""
     return (

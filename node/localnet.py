@@ -16,7 +16,7 @@ from node.chain.rpc import Rpc
 from node.chain.sender import Sender, Sent
 from node.data import DataSource
 from node.errors import VerdeError
-from node.fold import ChainState, TaskState, due
+from node.fold import ChainState, TaskState, can_pair, due, pairing_since
 from node.player import PATIENCE, Link, Player
 from node.structs import RefereeKind, Status
 
@@ -139,6 +139,9 @@ class Localnet:
         half_time = (task.commit_deadline + task.reveal_deadline) // 2  # who does not see finality reveals then
         instants = [task.commit_deadline, half_time, task.reveal_deadline, task.challenge_deadline]
         instants.append(task.challenge_deadline - LAST_SECONDS)
+        if can_pair(task, now):
+            since = pairing_since(state, task)
+            instants += [since + PATIENCE, since + task.grace]  # until then it is left to side A
         for match in state.live_matches(task.task_id):
             waits = due(task, match, now)
             if waits is not None:

@@ -40,7 +40,9 @@ from node.fold import (
     can_settle,
     due,
     holdback_owed,
+    next_pair,
     owed,
+    pairing_since,
     stage,
 )
 from node.moves import Place
@@ -69,6 +71,15 @@ def plan(state: ChainState, now: int, local: LocalView) -> list[Action]:
     return actions
 
 
+def plan_match(state: ChainState, now: int, local: LocalView, match_id: int) -> list[Action]:
+    """What to do in a match right after a verb of one's own, in the same transaction: besides what one is due for,
+    moves for which the other side is due. There is only one such move, and whoever makes it spares the other a
+    transaction."""
+    match = state.matches[match_id]
+    task = state.tasks[match.task_id]
+    return list(_match_actions(now, local, task, match, task.index_of(local.address), ahead=True))
+
+
 def _task_actions(
     state: ChainState, now: int, local: LocalView, task: TaskState, index: int | None
 ) -> Iterator[Action]:
@@ -93,7 +104,7 @@ def _task_actions(
             else:
                 if at is Stage.CHALLENGING and index is None and claim is not None and local.challenges:
                     yield from _challenge(task, claim)
-                if can_pair(task, now):
+                if can_pair(task, now) and (index == next_pair(task)[0] or _a_is_slow(state, now, task)):
                     yield Pair(task.task_id)
                 for match_ in state.live_matches(task.task_id):
                     yield from _match_actions(now, local, task, match_, index)
@@ -110,6 +121,11 @@ def _may_reveal(task: TaskState, now: int, final: int) -> bool:
     """Nobody can commit to a copy once the commit deadline has passed in a finalized block. On a chain that finalizes
     slowly one has to reveal all the same, or lose the bond: when half of the time is over."""
     return final >= task.commit_deadline or now >= (task.commit_deadline + task.reveal_deadline) // 2
+
+
+def _a_is_slow(state: ChainState, now: int, task: TaskState) -> bool:
+    """Side A pairs and makes its first move in one transaction, if the others let it: for as long as its grace."""
+    return now >= pairing_since(state, task) + task.grace
 
 
 def seat_free(task: TaskState, account: str) -> bool:
@@ -133,14 +149,15 @@ def _challenge(task: TaskState, claim: OwnClaim) -> Iterator[Action]:
 
 
 def _match_actions(
-    now: int, local: LocalView, task: TaskState, match: MatchState, index: int | None
+    now: int, local: LocalView, task: TaskState, match: MatchState, index: int | None, *, ahead: bool = False
 ) -> Iterator[Action]:
+    """ahead: see `plan_match`."""
     waits = due(task, match, now)
     if waits is None:
         return
     side = None if index is None else match.side_of(index)
     if waits.phase is Phase.REFEREE:
-        yield from referee_actions(local, task, match, side, waits)
+        yield from referee_actions(local, task, match, side, waits, ahead=ahead)
         return
     if waits.late:
         yield Timeout(match.match_id)
@@ -148,23 +165,40 @@ def _match_actions(
     if side is None:
         return
     if waits.phase in (Phase.POST_A, Phase.POST_B):
-        yield from _post_actions(local, match, side, waits.side)
-    elif waits.side is side:
-        if waits.phase is Phase.HASH_NODE:
+        if waits.side is side or not ahead:
+            yield from _post_actions(local, task, match, side)
+    elif waits.phase is Phase.HASH_NODE:
+        if waits.side is side:
             yield from _hash_node(local, task, match)
-        else:
-            yield from _moves(local, task, match, side)
+    elif waits.side is side or ahead:
+        yield from _moves(local, task, match, side)
 
 
-def _post_actions(local: LocalView, match: MatchState, side: Side, due_side: Side | None) -> Iterator[Action]:
-    """Both sides build while the first is due: its build window is spent in parallel."""
-    level = match.at
+def _post_actions(local: LocalView, task: TaskState, match: MatchState, side: Side) -> Iterator[Action]:
+    """Both sides build while the first is due: its build window is spent in parallel. B gives its children along, and
+    A can answer; but not if B can make A's move, in the same transaction."""
     tree = _own_tree(local, match, side)
     if tree is None:
         if match.task_id in local.claims:
             yield _build(match)
-    elif due_side is side:
-        yield Post(match.match_id, tree.root, tuple(tree.prove(level.leaves - 1)))
+    elif match.turn is side:
+        children: tuple[bytes, ...] = ()
+        if side is Side.B and tree.height:
+            missing = _missing(local, task, match, side)
+            if missing is not None:
+                yield missing
+                return
+            if match.root_a not in local.trees:
+                children = Place(tree.height, 0, task.arity_bits, ()).opening(tree)
+        yield Post(match.match_id, tree.root, tuple(tree.prove(match.at.leaves - 1)), children)
+
+
+def _missing(local: LocalView, task: TaskState, match: MatchState, side: Side) -> FetchTree | None:
+    """The other side's tree of the level, if one would have it and may still ask for it."""
+    root = match.at.root(side.other)
+    if not local.one_transaction or root is None or root in local.trees or root in local.unreachable:
+        return None
+    return FetchTree(root, match.at.height, task.roster[match.index(side.other)].account)
 
 
 def _build(match: MatchState) -> Action:
@@ -185,7 +219,8 @@ def _own_tree(local: LocalView, match: MatchState, side: Side) -> Tree | None:
 
 
 def _moves(local: LocalView, task: TaskState, match: MatchState, side: Side) -> Iterator[Action]:
-    """The due side's move: down the whole rest if the opponent's tree is at hand, else as far as its children reach."""
+    """A move: down the whole rest if the opponent's tree is at hand, else, if one is due, as far as its children
+    reach."""
     level = match.at
     own = _own_tree(local, match, side)
     theirs_root = level.root(side.other)
@@ -193,9 +228,12 @@ def _moves(local: LocalView, task: TaskState, match: MatchState, side: Side) -> 
         yield _build(match)
     if own is None or own.root != level.root(side) or theirs_root is None:
         return
+    missing = _missing(local, task, match, side)
+    if missing is not None:
+        yield missing
+        return
     theirs = local.trees.get(theirs_root)
-    if local.one_transaction and theirs is None and theirs_root not in local.unreachable:
-        yield FetchTree(theirs_root, level.height, task.roster[match.index(side.other)].account)
+    if theirs is None and match.turn is not side:
         return
     place = Place(match.rest, match.position, task.arity_bits, level.moves)
     if theirs is None and match.phase is Phase.OPEN:

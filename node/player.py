@@ -41,8 +41,10 @@ from node.actions import (
     TrialAdvance,
     TrialBegin,
     TrialOpen,
+    TrialVerb,
     Withdraw,
 )
+from node.ahead import look_ahead
 from node.chain import committee
 from node.chain.contracts import Call, TrialReferee, Verde
 from node.chain.reader import Follower, LogReader
@@ -51,7 +53,7 @@ from node.chain.sender import AlreadyDone, Sender, Sent
 from node.data import DataSource, Fetcher, MemoryStore
 from node.errors import DataError, RpcUnavailable, TxReverted, TxUnresolved
 from node.events import Event
-from node.fold import TaskState, due
+from node.fold import ChainState, TaskState, can_pair, due, pairing_since
 from node.plan import plan
 from node.structs import RefereeKind, Status
 from node.verdict import Committee
@@ -175,8 +177,8 @@ class Player:
     def prepare(self) -> None:
         """What is done before planning, after every sync of a tick. A player has nothing to prepare."""
 
-    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
-        """What of the plan is done: all of it."""
+    def choose(self, state: ChainState, actions: Sequence[Action]) -> Sequence[Action]:
+        """What of the plan is done: all of it. state: where it was planned, now or after a verb of one's own."""
         return actions
 
     def view(self) -> LocalView:
@@ -222,9 +224,10 @@ class Player:
         """Nobody served this. It is asked for once more in the next tick: the other side may be building it now, unless
         nothing has happened for a while."""
         self._misses[root] += 1
+        since = [pairing_since(self.state, task) for task in self._live_tasks() if can_pair(task, self.now)]
         live = [(task, match) for task in self._live_tasks() for match in self.state.live_matches(task.task_id)]
-        since = max((found.since for task, match in live if (found := due(task, match, self.now))), default=self.now)
-        if self._misses[root] >= TRIES or self.now - since >= PATIENCE:
+        since += [found.since for task, match in live if (found := due(task, match, self.now))]
+        if self._misses[root] >= TRIES or self.now - max(since, default=self.now) >= PATIENCE:
             self._unreachable.add(root)
 
     def keep_tree(self, tree: Tree) -> None:
@@ -238,9 +241,18 @@ class Player:
         return Fetcher([self.directory[name] for name in names if name in self.directory])
 
     def _next(self, tried: set[Action]) -> Action | None:
-        """The first action of a fresh plan that this tick has not tried; local work first, calls may build on it."""
-        actions = [a for a in self.choose(plan(self.state, self.now, self.view())) if a not in tried]
-        return next((a for a in actions if isinstance(a, Local)), actions[0] if actions else None)
+        """The first action of a fresh plan that this tick has not tried; local work first, calls may build on it. A
+        call takes along what can follow it in the same transaction."""
+        view = self.view()
+        actions = [a for a in self.choose(self.state, plan(self.state, self.now, view)) if a not in tried]
+        for action in sorted(actions, key=lambda action: isinstance(action, Chain)):
+            if isinstance(action, Chain):
+                ahead = look_ahead(self.state, self.now, view, action, self.choose, tried)
+                if ahead is None or ahead in tried:
+                    continue
+                return ahead
+            return action
+        return None
 
     def _do(self, action: Action) -> bool:
         receipt: Sent | AlreadyDone | None = None
@@ -254,8 +266,11 @@ class Player:
                 receipt = self.link.sender.send(self._call(action))
             except TxReverted as error:
                 log.info("%s: %s", self.address, error)
+                matches = len(self.state.matches)
                 self.sync()
-                return False
+                if not isinstance(action, Batch) or len(self.state.matches) != matches:
+                    return False
+                return self._do(action.verbs[0])  # it is right by itself
             self.sync()
         if self.on_action is not None:
             self.on_action(self, action, receipt)
@@ -287,27 +302,30 @@ class Player:
             case Advance(match, m, index, a, b, siblings, children, pre):
                 verbs = self._verbs(match)
                 return verde.advance(match, m, index, a, b, siblings, children, pre, verbs=verbs)
-            case Post(match, root, proof):
-                return verde.post(match, root, proof, verbs=self._verbs(match))
+            case Post(match, root, proof, children):
+                return verde.post(match, root, proof, children, verbs=self._verbs(match))
             case HashNode(match, header, node, proof, left, right):
                 return verde.hash_node(match, header, node, proof, left, right, verbs=self._verbs(match))
             case Judge(match, evidence):
                 return verde.judge(match, evidence, verbs=self._verbs(match))
             case Timeout(match):
                 return verde.timeout(match, verbs=self._verbs(match))
-            case _:
+            case Batch(match, parts):
+                calls = [self._call(part) for part in parts]
+                below = isinstance(parts[0], TrialVerb)
+                return self._referee(match).multicall(calls) if below else verde.multicall(calls)
+            case TrialVerb():
                 return self._trial_call(action)
+        raise TypeError(f"{type(action).__name__} is no call")
 
-    def _trial_call(self, action: Chain) -> Call:
-        match_id: int = getattr(action, "match", 0)
-        match = self.state.matches.get(match_id)
-        if match is None:
-            raise TypeError(f"{type(action).__name__} is no call")
-        referee = TrialReferee(self.link.verde, self.state.tasks[match.task_id].referee)
-        verbs = 0 if match.trial is None else match.trial.verbs
+    def _referee(self, match_id: int) -> TrialReferee:
+        return TrialReferee(self.link.verde, self.state.tasks[self.state.matches[match_id].task_id].referee)
+
+    def _trial_call(self, action: TrialVerb) -> Call:
+        match_id: int = action.match
+        trial = self.state.matches[match_id].trial
+        referee, verbs = self._referee(match_id), 0 if trial is None else trial.verbs
         match action:
-            case Batch(_, parts):
-                return referee.multicall([self._trial_call(part) for part in parts])
             case TrialBegin(_, header, node, proof):
                 return referee.begin(match_id, header, node, proof)
             case TrialOpen(_, children):
@@ -328,8 +346,10 @@ class Player:
                 return referee.appeal(match_id)
         raise TypeError(f"{type(action).__name__} is no call")
 
-    def _verbs(self, match_id: int) -> int:
-        return self.state.matches[match_id].verbs
+    def _verbs(self, match_id: int) -> int | None:
+        """None for a match that does not exist yet."""
+        match = self.state.matches.get(match_id)
+        return None if match is None else match.verbs
 
     def _ask_referee(self, match_id: int) -> None:
         """Collects the members' verdicts; with enough of them that agree the committee has one."""

@@ -29,7 +29,7 @@ from node.errors import DataError, MissingData, VerdeError, WrongRoot
 from node.fold import Stage, TaskState, stage
 from node.plan import seat_free
 from node.player import Link, Player
-from node.structs import RefereeKind, TaskParams, Witness
+from node.structs import RefereeKind, Side, TaskParams, Witness
 from node.witness import agreed_state, build_witness
 from node.work import Job, Work
 from repops.commit import (
@@ -405,7 +405,11 @@ class Provider(Player):
         before = match.trial.before if match.trial is not None else None
         if before is not None and agreed_state(run, element, position) != before:
             return None
-        task, trace = self.state.tasks[match.task_id], engaged.traces[match.step]
+        task = self.state.tasks[match.task_id]
+        at_a = match.side_of(task.index_of(self.address) or 0) is Side.A
+        trace = engaged.traces[match.step] if at_a else self._trees.get(match.root_a)
+        if trace is None:  # what a node reads is opened under A's root
+            return None
         try:
             return build_witness(run, element, position, self._trees, task, match, trace)
         except (KeyError, CommitmentError) as error:

@@ -5,21 +5,21 @@ They claim one wrong element of one operator's output (`FlipOutput`) and differ 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from node.actions import Action, Appeal, Batch, Chain, Execute, ShowTiles, TrialBegin
-from node.adversaries import FlipOutput, noise
+from node.actions import Action, Appeal, Chain, Execute, ShowTiles, TrialBegin
+from node.adversaries import FlipOutput, noise, side_in
 from node.data import Array, DataSource
-from node.fold import due
+from node.fold import ChainState, due
 from node.forgery import fault
 from node.localnet import LAST_SECONDS
 from node.player import Link
 from node.provider import Provider
-from node.structs import TrialStage
+from node.structs import Side, TrialStage
 from node.witness import node_struct
 from node.work import Job
 from repops.commit import TILE_BYTES, Hashes, TensorTree, Tree, keccak256
@@ -69,20 +69,16 @@ class PaddedTensorTree(TensorTree):
 class WrongTile(Provider):
     """Shows a tile that is not the one whose hash it has committed to."""
 
-    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
-        return [_replaced(action, self._wrong) for action in actions]
+    def choose(self, state: ChainState, actions: Sequence[Action]) -> Sequence[Action]:
+        return [self._wrong(state, action) for action in actions]
 
-    def _wrong(self, action: Chain) -> Chain:
+    def _wrong(self, state: ChainState, action: Action) -> Action:
         if not isinstance(action, ShowTiles):
             return action
-        own_is_b = self.state.matches[action.match].side_of(self._index(action.match)) == 1
+        own_is_b = side_in(self, state, action.match) is Side.B
         tile = bytearray(action.tile_b if own_is_b else action.tile_a)
         tile[-1] ^= 1
         return replace(action, tile_b=bytes(tile)) if own_is_b else replace(action, tile_a=bytes(tile))
-
-    def _index(self, match_id: int) -> int:
-        index = self.state.tasks[self.state.matches[match_id].task_id].index_of(self.address)
-        return -1 if index is None else index
 
 
 class ServesWrongTiles(Provider):
@@ -234,13 +230,13 @@ class OtherInput(_OtherRun):
 class OtherNode(Provider):
     """Begins its trial, and has its instruction executed, with another node of the program."""
 
-    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
-        return [_replaced(action, self._wrong) for action in actions]
+    def choose(self, state: ChainState, actions: Sequence[Action]) -> Sequence[Action]:
+        return [self._wrong(state, action) for action in actions]
 
-    def _wrong(self, action: Chain) -> Chain:
+    def _wrong(self, state: ChainState, action: Action) -> Action:
         if not isinstance(action, TrialBegin | Execute):
             return action
-        match = self.state.matches[action.match]
+        match = state.matches[action.match]
         nodes: tuple[Node, ...] = self._engagements[match.task_id].work.job.program.nodes
         return replace(action, node=node_struct(nodes[match.position - 1]))
 
@@ -252,14 +248,14 @@ class SilentInTrial(Provider):
         super().__init__(link, directory, **({"make_work": FlipOutput} | how))
         self.at = at
 
-    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
-        return [action for action in actions if not self._silent(action)]
+    def choose(self, state: ChainState, actions: Sequence[Action]) -> Sequence[Action]:
+        return [action for action in actions if not self._silent(state, action)]
 
-    def _silent(self, action: Action) -> bool:
-        match = self.state.matches.get(getattr(action, "match", 0))
+    def _silent(self, state: ChainState, action: Action) -> bool:
+        match = state.matches.get(getattr(action, "match", 0))
         if match is None or not isinstance(action, Chain):
             return False
-        asked = due(self.state.tasks[match.task_id], match, self.now)
+        asked = due(state.tasks[match.task_id], match, self.now)
         if asked is None or asked.asked is None or asked.late:
             return False
         return (TrialStage.NONE if match.trial is None else match.trial.stage) is self.at
@@ -268,22 +264,16 @@ class SilentInTrial(Provider):
 class LateAppeal(Provider):
     """Appeals in the last seconds of the window, when the others think that the verdict stands."""
 
-    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
-        return [action for action in actions if not isinstance(action, Appeal) or self._late(action.match)]
+    def choose(self, state: ChainState, actions: Sequence[Action]) -> Sequence[Action]:
+        return [action for action in actions if not isinstance(action, Appeal) or self._late(state, action.match)]
 
-    def _late(self, match_id: int) -> bool:
-        match = self.state.matches[match_id]
-        asked = due(self.state.tasks[match.task_id], match, self.now)
+    def _late(self, state: ChainState, match_id: int) -> bool:
+        match = state.matches[match_id]
+        asked = due(state.tasks[match.task_id], match, self.now)
         return asked is not None and asked.deadline - self.now <= LAST_SECONDS
 
 
 # -------------------------------------------------------------------------------------------------------- Small things
-
-
-def _replaced(action: Action, wrong: Callable[[Chain], Chain]) -> Action:
-    if isinstance(action, Batch):
-        return replace(action, verbs=tuple(wrong(verb) for verb in action.verbs))
-    return wrong(action) if isinstance(action, Chain) else action
 
 
 def _put(output: Array, element: int, value: int) -> None:

@@ -1,7 +1,5 @@
 """What an actor does while a match waits for its referee: a committee is asked, its verdict appealed against, a trial
 played down to one instruction (docs/spec/game.md, "The EVM referee"). A part of `node/plan.py`, pure like it.
-
-Where the other side serves its tiles and its trace, whatever follows without it goes into one transaction.
 """
 
 from __future__ import annotations
@@ -13,12 +11,10 @@ from node.actions import (
     Action,
     Appeal,
     AskReferee,
-    Batch,
     BuildElement,
     BuildOutput,
     BuildTrace,
     BuildWitness,
-    Chain,
     Conclude,
     Execute,
     FetchPath,
@@ -33,21 +29,23 @@ from node.actions import (
     TrialAdvance,
     TrialBegin,
     TrialOpen,
+    TrialVerb,
 )
 from node.chain.committee import committee_config, encode_evidence
 from node.errors import DataError
 from node.fold import Asked, Due, MatchState, TaskState
-from node.moves import Place, Step
-from node.structs import NO_OPENING, Node, Opening, ProgramHeader, RefereeKind, Side, TrialStage
-from node.trial import TILE_BYTES, TrialState
+from node.moves import Place
+from node.structs import NO_OPENING, Node, ProgramHeader, RefereeKind, Side, TrialStage
+from node.trial import TrialState
 from node.witness import node_struct
 from repops.commit import TensorTree, Tree
 
 
 def referee_actions(
-    local: LocalView, task: TaskState, match: MatchState, side: Side | None, waits: Due
+    local: LocalView, task: TaskState, match: MatchState, side: Side | None, waits: Due, *, ahead: bool = False
 ) -> Iterator[Action]:
-    """What to do for a match in phase Referee. side: one's own, None if one does not play it."""
+    """What to do for a match in phase Referee. side: one's own, None if one does not play it. ahead: right after a verb
+    of one's own; then the other side's verbs, too, as far as their content is at hand (see `plan.plan_match`)."""
     if waits.late:
         yield Conclude(match.match_id) if waits.asked is Asked.TRIAL else Judge(match.match_id, b"")
     elif waits.asked is Asked.VERDICT:
@@ -56,7 +54,7 @@ def referee_actions(
         if side is not None and match.verdict is not None and match.verdict.output_root != match.node(side):
             yield Appeal(match.match_id)
     elif side is not None and match.task_id in local.claims:
-        yield from _Trial(local, task, match, side).actions()
+        yield from _Trial(local, task, match, side, ahead).actions()
 
 
 def _ask_committee(local: LocalView, task: TaskState, match: MatchState, side: Side | None) -> Iterator[Action]:
@@ -94,45 +92,46 @@ class _Trial:
     task: TaskState
     match: MatchState
     side: Side
+    ahead: bool
 
     def actions(self) -> Iterator[Action]:
         try:
-            verbs = self._verbs()
+            verb = self._verb()
         except _Missing as missing:
             yield missing.action
             return
-        if len(verbs) == 1:
-            yield verbs[0]
-        elif verbs:
-            yield Batch(self.match.match_id, tuple(verbs))
+        if verb is not None:
+            yield verb
 
-    def _verbs(self) -> list[Chain]:
-        """What one sends now, in one transaction; nothing if one is not due, or cannot stand by one's claim."""
+    def _verb(self) -> TrialVerb | None:
+        """What one sends now; None if there is nothing, or if one cannot stand by one's claim."""
         trial = self.match.trial
+        due = self.side is (Side.A if trial is None else trial.turn)
         own = self.local.outputs.get(self._key)
         if own is None:
             raise _Missing(BuildOutput(*self._key))
         if own.root != self.match.node(self.side):
-            return []
+            return None
         if trial is None:
-            return self._begin(own) if self.side is Side.A else []
+            return TrialBegin(self.match.match_id, *self._node()) if due or self.ahead else None
+        if trial.stage in (TrialStage.TRACE_A, TrialStage.TRACE_B):
+            if self.ahead and not due:
+                return None
+            # Both sides build while A is due: B's build window is spent in parallel.
+            tree = self._trace(trial)
+            return self._post(trial, tree) if due else None
+        if not due and not self.ahead:
+            return None
         match trial.stage:
-            case TrialStage.OPEN | TrialStage.ELEMENTS if trial.turn is self.side:
-                opening = trial.stage is TrialStage.OPEN
-                return self._over_tiles(own, self._place(trial), trial.children, opening)
-            case TrialStage.TILE_A if self.side is Side.A:
-                return self._tiles(own, trial.position)
-            case TrialStage.TILE_B if self.side is Side.B and trial.tile_a is not None:
-                return [ShowTiles(self.match.match_id, trial.tile_a, own.tile(trial.position))]
-            case TrialStage.TRACE_A | TrialStage.TRACE_B:
-                # Both sides build while A is due: B's build window is spent in parallel.
-                tree = self._trace(trial.element, trial.value(self.side))
-                return self._post(tree) if trial.turn is self.side else []
-            case TrialStage.OPEN_TRACE | TrialStage.INSTRUCTIONS if trial.turn is self.side:
-                return self._over_states(trial)
-            case TrialStage.EXECUTE if self.side is Side.A:
-                return self._execute(trial.element, trial.position)
-        return []
+            case TrialStage.OPEN | TrialStage.ELEMENTS:
+                return self._over_tiles(trial, own)
+            case TrialStage.TILE_A | TrialStage.TILE_B if due or trial.stage is TrialStage.TILE_A:
+                return self._tiles(trial, own)
+            case TrialStage.OPEN_TRACE | TrialStage.INSTRUCTIONS:
+                return self._over_states(trial, self._trace(trial))
+            case TrialStage.EXECUTE:
+                return self._execute(trial)
+        return None
 
     @property
     def _key(self) -> tuple[int, int, int]:
@@ -143,98 +142,83 @@ class _Trial:
         """The account of the other side."""
         return self.task.roster[self.match.index(self.side.other)].account
 
-    def _place(self, trial: TrialState) -> Place:
-        return Place(trial.rest, trial.position, trial.arity_bits, trial.moves)
-
-    def _theirs(self, root: bytes) -> bool:
-        """Whether the other side may still be asked for what hashes to this."""
-        return self.local.one_transaction and root not in self.local.unreachable
+    def _fetch(self, root: bytes, action: Action) -> None:
+        """Raises _Missing if the other side may still be asked for what hashes to this."""
+        if self.local.one_transaction and root not in self.local.unreachable:
+            raise _Missing(action)
 
     # -- elements ------------------------------------------------------------------------------------------------------
 
-    def _begin(self, own: TensorTree) -> list[Chain]:
-        header, node, proof = self._node()
-        verbs: list[Chain] = [TrialBegin(self.match.match_id, header, node, proof)]
-        if node.tile_height:
-            place = Place(node.tile_height, 0, self.task.arity_bits, ())
-            return verbs + self._over_tiles(own, place, (), opening=True)
-        return verbs + (self._tiles(own, 0) if own.nbytes else [])
-
-    def _over_tiles(self, own: TensorTree, place: Place, children: tuple[bytes, ...], opening: bool) -> list[Chain]:
-        match, root = self.match, self.match.node(self.side.other)
+    def _over_tiles(self, trial: TrialState, own: TensorTree) -> TrialVerb | None:
+        root = self.match.node(self.side.other)
         theirs = self.local.trees.get(root)
-        if theirs is None and self._theirs(root):
-            raise _Missing(FetchTree(root, own.height, self._other))
-        if theirs is None and opening:
-            return [TrialOpen(match.match_id, place.opening(own))]
-        step = place.step(own, theirs, self.side, children)
-        verbs: list[Chain] = [_advance(match.match_id, step)]
-        if step.rest == 0 and self.side is Side.A and step.position * TILE_BYTES < own.nbytes:
-            leaf = step.found.b
-            return verbs + self._tiles(own, step.position, leaf)
-        return verbs
-
-    def _tiles(self, own: TensorTree, index: int, leaf: bytes | None = None) -> list[Chain]:
-        """A shows its tile, with B's if B serves it, and then its trace. leaf: B's, if it is not yet on the chain."""
-        trial = self.match.trial
-        leaf = leaf or (trial.node_b if trial is not None else self.match.node_b)
-        mine, theirs = own.tile(index), self.local.tiles.get(leaf)
         if theirs is None:
-            if self._theirs(leaf):
-                root = self.match.node(Side.B)
-                raise _Missing(FetchTile(leaf, root, own.nbytes, index, self._other))
-            return [ShowTiles(self.match.match_id, mine, b"")]
-        shown = ShowTiles(self.match.match_id, mine, theirs)
-        at = next(i for i in range(TILE_BYTES) if mine[i] != theirs[i])
-        if index * TILE_BYTES + at >= own.nbytes:
-            return [shown]
-        item = self.local.programs[self.match.task_id].nodes[self.match.position].dtype.itemsize
-        start = at - at % item
-        element = (index * TILE_BYTES + at) // item
-        value = int.from_bytes(mine[start : start + item], "little")
-        return [shown, *self._post(self._trace(element, value))]
+            self._fetch(root, FetchTree(root, own.height, self._other))
+        return self._over(trial, own, theirs)
+
+    def _over(self, trial: TrialState, own: Tree, theirs: Tree | None) -> TrialVerb | None:
+        """A move: down the whole rest if the other side's tree is at hand, else, if one is due, move by move."""
+        if theirs is None and trial.turn is not self.side:
+            return None
+        place = Place(trial.rest, trial.position, trial.arity_bits, trial.moves)
+        if theirs is None and trial.stage in (TrialStage.OPEN, TrialStage.OPEN_TRACE):
+            return TrialOpen(self.match.match_id, place.opening(own))
+        step = place.step(own, theirs, self.side, trial.children)
+        pre, found = NO_OPENING, step.found
+        if trial.over_states and step.rest == 0 and step.position:
+            pre = place.before(own, own if self.side is Side.A else theirs, step)
+        return TrialAdvance(
+            self.match.match_id, found.m, found.index, found.a, found.b, found.siblings, step.children, pre
+        )
+
+    def _tiles(self, trial: TrialState, own: TensorTree) -> TrialVerb | None:
+        """Shows both tiles, or A's alone if B does not serve its own."""
+        mine, leaf = own.tile(trial.position), trial.node(self.side.other)
+        theirs = self.local.tiles.get(leaf) if trial.stage is TrialStage.TILE_A else trial.tile_a
+        if theirs is None:
+            root = self.match.node(self.side.other)
+            self._fetch(leaf, FetchTile(leaf, root, own.nbytes, trial.position, self._other))
+            return ShowTiles(self.match.match_id, mine, b"") if self.side is Side.A else None
+        return ShowTiles(self.match.match_id, *((mine, theirs) if self.side is Side.A else (theirs, mine)))
 
     # -- instructions --------------------------------------------------------------------------------------------------
 
-    def _trace(self, element: int, value: int) -> Tree:
-        tree = self.local.elements.get((*self._key, element))
+    def _trace(self, trial: TrialState) -> Tree:
+        """One's own trace of the disputed element."""
+        tree = self.local.elements.get((*self._key, trial.element))
         if tree is None:
-            raise _Missing(BuildElement(*self._key, element, value))
+            raise _Missing(BuildElement(*self._key, trial.element, trial.value(self.side)))
         return tree
 
-    def _post(self, tree: Tree) -> list[Chain]:
-        top = Place(tree.height, 0, self.task.arity_bits, ())
-        children = top.opening(tree) if self.side is Side.B and tree.height else ()
-        proof = tuple(tree.prove((1 << tree.height) - 1))
-        return [PostElement(self.match.match_id, tree.root, proof, children)]
-
-    def _over_states(self, trial: TrialState) -> list[Chain]:
-        own = self._trace(trial.element, trial.value(self.side))
+    def _path(self, trial: TrialState, own: Tree) -> Tree | None:
+        """The other side's trace along the first difference from one's own."""
         root = trial.trace(self.side.other)
-        if own.root != trial.trace(self.side) or root is None:
-            return []
+        if root is None:
+            return None
         theirs = self.local.paths.get((own.root, root))
-        if theirs is None and self._theirs(root):
-            raise _Missing(FetchPath(own.root, root, self._other))
-        place = self._place(trial)
-        if theirs is None and trial.stage is TrialStage.OPEN_TRACE:
-            return [TrialOpen(self.match.match_id, place.opening(own))]
-        step = place.step(own, theirs, self.side, trial.children)
-        verbs: list[Chain] = [_advance(self.match.match_id, step)]
-        if step.rest == 0:
-            if step.position:
-                pre = place.before(own, own if self.side is Side.A else theirs, step)
-                verbs = [_advance(self.match.match_id, step, pre)]
-            if self.side is Side.A:
-                verbs += self._execute(trial.element, step.position)
-        return verbs
+        if theirs is None:
+            self._fetch(root, FetchPath(own.root, root, self._other))
+        return theirs
 
-    def _execute(self, element: int, position: int) -> list[Chain]:
-        at = (self.match.match_id, position)
+    def _post(self, trial: TrialState, tree: Tree) -> TrialVerb:
+        """B gives its children along, unless it can make A's move in the same transaction."""
+        children: tuple[bytes, ...] = ()
+        if self.side is Side.B and tree.height and self._path(trial, tree) is None:
+            children = Place(tree.height, 0, trial.arity_bits, ()).opening(tree)
+        proof = tuple(tree.prove((1 << tree.height) - 1))
+        return PostElement(self.match.match_id, tree.root, proof, children)
+
+    def _over_states(self, trial: TrialState, own: Tree) -> TrialVerb | None:
+        if own.root != trial.trace(self.side):
+            return None
+        return self._over(trial, own, self._path(trial, own))
+
+    def _execute(self, trial: TrialState) -> TrialVerb | None:
+        at = (self.match.match_id, trial.position)
         if at not in self.local.witnesses:
-            raise _Missing(BuildWitness(self.match.match_id, element, position))
+            raise _Missing(BuildWitness(self.match.match_id, trial.element, trial.position))
         witness = self.local.witnesses[at]
-        return [] if witness is None else [Execute(self.match.match_id, *self._node(), witness)]
+        return None if witness is None else Execute(self.match.match_id, *self._node(), witness)
 
     def _node(self) -> tuple[ProgramHeader, Node, tuple[bytes, ...]]:
         header = self.task.params.program
@@ -243,8 +227,3 @@ class _Trial:
             raise _Missing(BuildTrace(self.match.task_id, self.match.step))
         struct = node_struct(program.nodes[self.match.position])
         return header, struct, tuple(nodes.prove(self.match.position))
-
-
-def _advance(match: int, step: Step, pre: Opening = NO_OPENING) -> TrialAdvance:
-    found = step.found
-    return TrialAdvance(match, found.m, found.index, found.a, found.b, found.siblings, step.children, pre)

@@ -52,7 +52,7 @@ class Call:
 
     `match_id` and `verbs` belong to the verbs of a match: the number of verbs that the match (or its trial) had when
     the call was planned. If it has moved on since, a revert means that somebody else was faster. `verde` is the Verde
-    contract if the call is one of a referee.
+    contract if the call is one of a referee. `parts`: of a multicall, its verbs.
     """
 
     verb: str
@@ -63,6 +63,7 @@ class Call:
     match_id: int = 0
     verbs: int | None = None
     verde: str = ""
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,11 @@ class Verde:
     def timeout(self, match_id: int, *, verbs: int | None = None) -> Call:
         return self._play("timeout", match_id, verbs=verbs)
 
+    def multicall(self, calls: Sequence[Call]) -> Call:
+        """Several verbs in one transaction; all of them or none."""
+        data = encode_call("Verde", "multicall", [call.data for call in calls])
+        return _batch("multicall", data, calls)
+
     # -- views -------------------------------------------------------------------------------------------------------
 
     def task_count(self) -> int:
@@ -384,7 +390,7 @@ class TrialReferee:
     def multicall(self, calls: Sequence[Call]) -> Call:
         """Several verbs of one trial in one transaction; all of them or none."""
         data = encode_call("AppealReferee", "multicall", [call.data for call in calls])
-        return replace(calls[0], verb="multicall", data=data)
+        return _batch("trial_multicall", data, calls)
 
     def submit_verdict(self, match_id: int, config: bytes, verdict: bytes) -> Call:
         return self._call("submitVerdict", match_id, config, verdict)
@@ -411,6 +417,10 @@ class TrialReferee:
 
     def _ask(self, name: str, match_id: int) -> Any:
         return ask(self.verde.rpc, self.address, "AppealReferee", name, self.verde.address, match_id)[0]
+
+
+def _batch(verb: str, data: bytes, calls: Sequence[Call]) -> Call:
+    return replace(calls[-1], verb=verb, data=data, verbs=None, parts=tuple(call.verb for call in calls))
 
 
 def ask(rpc: Rpc, address: str, contract: str, name: str, *arguments: Any) -> tuple[Any, ...]:

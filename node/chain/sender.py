@@ -2,7 +2,8 @@
 
 A call is simulated (eth_estimateGas on the pending block) before it is sent; what would revert is not sent. A
 revert that only says that the work is done already (somebody else played the same forced move, settled, collected)
-is an outcome and no error: `AlreadyDone`. Every transaction is recorded with its gas for the report.
+is an outcome and no error: `AlreadyDone`. Of several verbs in one transaction nobody can tell which is done: there it
+is an error, and the player tries the first one alone. Every transaction is recorded with its gas for the report.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ DONE: dict[str, frozenset[str]] = {
     "trial_submit_verdict": frozenset({"NoMoreVerdict", "WrongPhase", "WrongStatus"}),
     "trial_appeal": frozenset({"NoAppeal", "WrongPhase", "WrongStatus"}),
     **dict.fromkeys(
-        ("trial_open", "trial_advance", "trial_show_tiles", "trial_post", "trial_execute", "multicall"),
+        ("trial_open", "trial_advance", "trial_show_tiles", "trial_post", "trial_execute"),
         frozenset({"WrongStage", "WrongPhase", "WrongStatus"}),
     ),
 }
@@ -57,7 +58,7 @@ DONE: dict[str, frozenset[str]] = {
 @dataclass(frozen=True)
 class Sent:
     """A transaction that was mined and did what it should. `gas` is used gas, `fee` wei paid for it, `events` what the
-    contract said."""
+    contract said, `parts` the verbs of a multicall."""
 
     verb: str
     where: str
@@ -66,6 +67,12 @@ class Sent:
     gas: int
     fee: int
     events: tuple[Event, ...]
+    parts: tuple[str, ...] = ()
+
+    @property
+    def verbs(self) -> tuple[str, ...]:
+        """The verbs that it was made of."""
+        return self.parts or (self.verb,)
 
 
 @dataclass(frozen=True)
@@ -272,6 +279,7 @@ class Sender:
             receipt["gasUsed"],
             receipt["gasUsed"] * receipt["effectiveGasPrice"],
             tuple(decode_log(log) for log in receipt["logs"] if log["address"] in (call.to, call.verde)),
+            call.parts,
         )
         self.sent.append(sent)
         if self._on_sent is not None:

@@ -13,7 +13,8 @@ class MatchReport:
     """One match.
 
     `level` is where it ended; `step` and `node` are None unless the match came to them. `operator` is "hash" for a node
-    of the state tree. `moves`: verbs that the contracts accepted; `gas` of its transactions, `pair` included.
+    of the state tree. `moves`: verbs that the contracts accepted; `transactions`: how many carried them, and `gas` that
+    they took, `pair` included.
     `exhibit`: what a trial found below the operator. `wrong_members`: those of a committee who signed the root that
     lost an appeal.
     """
@@ -30,6 +31,7 @@ class MatchReport:
     operator: str | None
     shapes: str | None
     moves: int
+    transactions: int
     gas: int
     exhibit: Exhibit | None = None
     wrong_members: tuple[str, ...] = ()

@@ -235,6 +235,7 @@ class _Session:
             operator=operator,
             shapes=shapes,
             moves=match.verbs,
+            transactions=len(transactions),
             gas=sum(transactions.values()),
             exhibit=self._exhibit(state, match),
             wrong_members=tuple(

@@ -52,6 +52,7 @@ class View:
         self._progress: Progress | None = None
         self._bars: dict[str, TaskID] = {}
         self._last_tx = b""
+        self._transactions: dict[int, set[bytes]] = {}
         self.exhibit_of: Callable[[ChainState, MatchState], Exhibit | None] = lambda _state, _match: None
 
     # -- phases --------------------------------------------------------------------------------------------------------
@@ -87,6 +88,9 @@ class View:
     def event(self, event: Event, state: ChainState) -> None:
         """One chain event, with the folded state after it."""
         self.stop_progress()
+        match_id = getattr(event, "match_id", None)
+        if match_id is not None:
+            self._transactions.setdefault(match_id, set()).add(event.meta.tx_hash)
         match event:
             case ev.TaskCreated():
                 self._line("task", f"escrow {event.params.reward * event.params.seats / ETHER:g} ether", event)
@@ -105,7 +109,8 @@ class View:
             case ev.Advanced():
                 self._advanced(event, state)
             case ev.Posted():
-                self._move(event, state, event.side, f"posts its tree {_short(event.root)}")
+                children = f" and opens {len(event.children)} children" if event.children else ""
+                self._move(event, state, event.side, f"posts its tree {_short(event.root)}{children}")
             case ev.LevelClosed():
                 self._closed(event, state)
             case ev.Judged():
@@ -133,11 +138,10 @@ class View:
                 text = f"{event.elements:,} elements, runs of up to {1 << event.vm_height:,} instructions"
                 self._line("trial", text, event)
             case ev.TrialOpened():
-                self._line(
-                    "elements",
-                    f"{self._side(event.match_id, state, Side.A)} opens {len(event.children)} children",
-                    event,
-                )
+                trial = state.matches[event.match_id].trial
+                verb = "instructions" if trial is not None and trial.over_states else "elements"
+                who = self._side(event.match_id, state, Side.A)
+                self._line(verb, f"{who} opens {len(event.children)} children", event)
             case ev.TrialAdvanced():
                 self._trial_advanced(event, state)
             case ev.TileShown():
@@ -265,6 +269,9 @@ class View:
             f"  [green]=> {won}[/green]: {_why(state.matches[event.match_id])}; "
             f"paid {event.paid / ETHER:g}, burned {event.burned / ETHER:g} ether"
         )
+        gas = [self.gas_of(tx) for tx in self._transactions[event.match_id]]
+        verbs = state.matches[event.match_id].verbs
+        self.say(f"     {verbs} verbs after the pairing, {len(gas)} transactions, {sum(gas):,} gas")
 
     def _who(self, address: str) -> str:
         return self.names.get(address, address)

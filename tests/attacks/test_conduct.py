@@ -84,9 +84,34 @@ def test_who_serves_no_data_is_played_move_by_move(arity_bits: int, liar_first: 
     (match,) = matches
     assert (match.reason, match.step, match.position) == (Reason.VERDICT, 5, LAST_MATMUL), match_line(match)
     for level in match.levels:
+        if level.level is not Level.CHECKPOINTS and not level.top:
+            # The liar has the honest side's data, and as B makes A's only move with its post.
+            assert not liar_first and [move.m for move in level.moves] == [level.height]
+            continue
         # The honest side has to say its part where it is due; the liar has the honest side's data and does not.
         honest_moves = [move for move in level.moves if (move.side is Side.A) != liar_first]
         assert all(move.m == min(arity_bits, level.height) or move.m == 0 for move in honest_moves)
+
+
+@SIDES
+def test_without_the_children_of_b_side_a_opens(liar_first: bool) -> None:
+    class Hides(adv.WithholdsChildren, adv.RefuseData):
+        pass
+
+    _, _, _, matches = play(World(), Hides, training_job(), liar_first)
+    (match,) = matches
+    assert (match.reason, match.step, match.position) == (Reason.VERDICT, 5, LAST_MATMUL), match_line(match)
+    posted = match.levels[1:]
+    assert all(bool(level.top) == liar_first for level in posted), "an honest B gives its children: A serves nothing"
+    assert liar_first or all((level.moves[0].side, level.moves[0].m) == (Side.A, 0) for level in posted)
+
+
+@SIDES
+def test_wrong_children_are_no_post(liar_first: bool) -> None:
+    _, _, _, matches = play(World(), adv.WrongChildren, training_job(), liar_first)
+    (match,) = matches
+    assert match.reason is (Reason.VERDICT if liar_first else Reason.TIMEOUT), match_line(match)
+    assert liar_first or (match.level, match.at.root_b) == (Level.STEPS, None)
 
 
 @pytest.mark.parametrize("step", [4, 9, 13, 17, 18])

@@ -128,7 +128,10 @@ def test_who_serves_wrong_tiles_and_nodes_is_played_move_by_move(liar_first: boo
     match = duel(make_work, liar_first, make=liars.ServesWrongTiles, one_transaction=True)
     assert executed(match) and match.trial is not None
     honest = Side.B if liar_first else Side.A
-    assert all(move.m <= TERMS.arity_bits for move in match.trial.state_moves if move.side is honest)
+    # As B, the liar has the honest side's trace, and makes A's only move right after its post.
+    moves = match.trial.state_moves if liar_first else match.trial.state_moves[1:]
+    assert all(move.m <= TERMS.arity_bits for move in moves if move.side is honest)
+    assert all(move.m <= TERMS.arity_bits for move in match.trial.tile_moves if move.side is honest)
 
 
 # Nobody waits at the end, nor for an opening that B's children spare.
@@ -145,12 +148,25 @@ def test_who_is_silent_at_a_stage_loses_there(stage: TrialStage, liar_first: boo
         TrialStage.NONE, TrialStage.OPEN, TrialStage.TILE_A, TrialStage.TRACE_A, TrialStage.EXECUTE,
     )  # fmt: skip
     both = stage in (TrialStage.ELEMENTS, TrialStage.INSTRUCTIONS)
-    # `begin` and `open` go together, and so do the closing move and `execute` where A closes: nobody waits there.
-    passed = stage in (TrialStage.OPEN, TrialStage.TILE_A, TrialStage.EXECUTE) and liar_first
-    if both or (due_to_a == liar_first and not passed):
-        assert not executed(match), match_line(match)
-    elif not passed:
-        assert executed(match), match_line(match)
+    assert executed(match) == (not both and due_to_a != liar_first), match_line(match)
+
+
+@SIDES
+def test_without_the_children_of_bs_trace_a_opens(liar_first: bool) -> None:
+    match = duel(partial(adv.FlipOutput, node=WIDE), liar_first, make=adv.WithholdsChildren)
+    assert executed(match) and match.trial is not None
+    assert bool(match.trial.top) == liar_first
+    assert liar_first or (match.trial.state_moves[0].side, match.trial.state_moves[0].m) == (Side.A, 0)
+
+
+def test_wrong_children_of_a_trace_are_no_post() -> None:
+    class Below(adv.WrongChildren):
+        def _without(self, state: Any, action: Any) -> Any:
+            return super()._without(state, action) if type(action).__name__ == "PostElement" else action
+
+    match = duel(partial(adv.FlipOutput, node=WIDE), False, make=Below)
+    assert match.trial is not None and not executed(match)
+    assert (match.trial.trace_a is None, match.trial.trace_b) == (False, None)
 
 
 def test_two_that_are_wrong_in_different_ways_both_lose() -> None:
@@ -196,12 +212,12 @@ def test_at_the_end_of_the_window_there_is_an_appeal_or_a_ruling_never_both() ->
     """The verdict and the appeal race for the last block: to the second, exactly one of them is possible."""
 
     class Meek(Provider):
-        def choose(self, actions: Any) -> Any:
+        def choose(self, state: Any, actions: Any) -> Any:
             return [action for action in actions if type(action).__name__ not in ("Appeal", "Judge")]
 
     world, work = World(), job()
     client = world.client()
-    client.choose = lambda actions: [a for a in actions if type(a).__name__ != "Judge"]  # type: ignore[method-assign]
+    client.choose = lambda _, actions: [a for a in actions if type(a).__name__ != "Judge"]  # type: ignore[method-assign]
     honest = world.provider("honest", Meek)
     world.provider("liar", Meek, make_work=partial(adv.FlipOutput, node=WIDE))
     members = (adv.LyingReferee, adv.LyingReferee, Referee)

@@ -118,4 +118,5 @@ def test_one_transaction_levels_take_fewer_moves(capsys: pytest.CaptureFixture[s
     (fast,) = demo(capsys, "--one-transaction")["matches"]  # type: ignore[misc]
     assert (slow["step"], slow["node"]) == (fast["step"], fast["node"])
     assert fast["moves"] < slow["moves"]
+    assert fast["transactions"] < slow["transactions"] <= slow["moves"]
     assert fast["gas"] < slow["gas"]

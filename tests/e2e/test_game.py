@@ -252,12 +252,12 @@ def test_the_liar_alone_cannot_make_the_inputs_unavailable() -> None:
 class LastSecond(Provider):
     """A liar that answers, always as late as it can."""
 
-    def choose(self, actions: Any) -> Any:
-        return [action for action in actions if not self._can_wait(getattr(action, "match", 0))]
+    def choose(self, state: Any, actions: Any) -> Any:
+        return [action for action in actions if not self._can_wait(state, getattr(action, "match", 0))]
 
-    def _can_wait(self, match_id: int) -> bool:
-        match = self.state.matches.get(match_id)
-        waits = due(self.state.tasks[match.task_id], match, self.now) if match is not None else None
+    def _can_wait(self, state: Any, match_id: int) -> bool:
+        match = state.matches.get(match_id)
+        waits = due(state.tasks[match.task_id], match, self.now) if match is not None else None
         return waits is not None and waits.deadline - self.now > LAST_SECONDS
 
 

@@ -12,6 +12,7 @@ from node import adversaries as adv
 from node.actions import (
     Advance,
     AskReferee,
+    Batch,
     BuildSteps,
     Chain,
     Collect,
@@ -97,7 +98,7 @@ def test_actions_are_told_with_their_receipts() -> None:
     task_id = client.post(job, world.bench(), replace(TERMS, seats=2))
     world.run(task_id)
     kinds = {kind for _, kind, _ in heard}
-    assert {Commit, Reveal, BuildSteps, FetchTree, Post, Advance, Collect, Withdraw} <= kinds
+    assert {Commit, Reveal, BuildSteps, FetchTree, Batch, Post, Collect, Withdraw} <= kinds
     for _, kind, receipt in heard:
         assert (receipt is not None) == issubclass(kind, Chain)
 
@@ -146,7 +147,7 @@ def test_a_liar_cannot_pass_off_a_move_that_is_none() -> None:
         replace(good, pre=replace(NO_OPENING, value=adv.noise("pre"))),
         replace(good, children=(adv.noise("child"),)),
         Open(match_id, tuple(adv.noise(str(i)) for i in range(4))),
-        Post(match_id, adv.noise("root"), ()),
+        Post(match_id, adv.noise("root"), (), ()),
         Judge(match_id, b""),
     ]
     before = client.state.matches[match_id]

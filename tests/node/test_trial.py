@@ -13,7 +13,7 @@ from world import TERMS, World, match_line, mlp, root_of, training_job, true_sta
 
 from node import adversaries as adv
 from node import events as ev
-from node.actions import Action, Appeal, Batch, Chain, Execute, PostElement, ShowTiles, SubmitVerdict, TrialAdvance
+from node.actions import Action, Appeal, Batch, Chain
 from node.chain.committee import question
 from node.chain.contracts import TrialReferee
 from node.fold import ChainState, fold_all
@@ -87,7 +87,7 @@ class Moody(Provider):
         super().__init__(*arguments, **how)
         self.random, self.silent = random.Random(seed), silent
 
-    def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
+    def choose(self, state: ChainState, actions: Sequence[Action]) -> Sequence[Action]:
         self.one_transaction = self.random.random() < 0.5
         if self.random.random() < self.silent:
             return [action for action in actions if not hasattr(action, "match")]
@@ -171,16 +171,20 @@ def test_the_chain_finds_the_wrong_instruction(one_transaction: bool, liar_first
     assert trial.ruling is (Ruling.B_WINS if liar_first else Ruling.A_WINS)
     assert trial.state_after == trial.node(Side.B if liar_first else Side.A)
     assert seen["Execute"] == 1 and seen["PostElement"] == 2
-    calls = [sent for _, sent in world.sent if sent.where == f"match {match.match_id}" and "trial" in sent.verb]
-    batches = [sent for _, sent in world.sent if sent.verb == "multicall"]
-    # A: begin, tiles and post in one; B: post; A: the instruction. Without the other side's data each level is played.
-    assert (len(calls) + len(batches) == 3) == one_transaction
-    assert one_transaction or seen["TrialAdvance"] > 2
+    below = [sent.verbs for _, sent in world.sent if sent.verb.startswith("trial_")]
+    if one_transaction:
+        # The output is one tile, so there is no tree to go down.
+        assert below == [
+            ("trial_begin", "trial_show_tiles", "trial_post"),
+            ("trial_post", "trial_advance", "trial_execute"),
+        ]
+    else:
+        assert len(below) > 5 and seen["TrialAdvance"] > 2
 
 
 def test_the_committee_decides_if_nobody_appeals() -> None:
     class Meek(Provider):
-        def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
+        def choose(self, state: ChainState, actions: Sequence[Action]) -> Sequence[Action]:
             return [action for action in actions if not isinstance(action, Appeal)]
 
     _, match, seen = duel(RefereeKind.APPEAL, False, make=Meek)
@@ -220,26 +224,6 @@ def test_missing_inputs_leave_it_to_the_chain() -> None:
     _, match, _ = duel(RefereeKind.APPEAL, False, members=(Blind,) * 3)
     assert match.verdict is not None and not match.verdict.available
     assert match.trial is not None and match.outcome is Outcome.A_WINS
-
-
-def test_a_batch_is_whole_or_nothing() -> None:
-    """What a provider sends in one transaction are the verbs of one trial, in their order."""
-    batches: list[Batch] = []
-
-    class Noted(Provider):
-        def choose(self, actions: Sequence[Action]) -> Sequence[Action]:
-            batches.extend(action for action in actions if isinstance(action, Batch) and action not in batches)
-            return actions
-
-    world, job = World(), training_job()
-    client = world.client()
-    world.provider("honest", Noted)
-    world.provider("liar", make_work=adv.FlipBit)
-    world.run(client.post(job, world.bench(kind=RefereeKind.EVM), replace(TERMS, seats=2)))
-    kinds = [[type(verb) for verb in batch.verbs] for batch in batches]
-    assert kinds[-1] == [TrialAdvance, Execute]
-    assert kinds[0][1:] == [ShowTiles, PostElement]
-    assert SubmitVerdict not in kinds[0]
 
 
 def test_a_referee_that_nobody_knows_is_refused() -> None:
