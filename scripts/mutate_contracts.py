@@ -3,7 +3,9 @@
 
     scripts/mutate_contracts.py                  every mutation
     scripts/mutate_contracts.py Clock Merkle     those of the named files
-    scripts/mutate_contracts.py --write          also records the result in docs/mutations.md
+    scripts/mutate_contracts.py --stale          those whose file has changed since they were run, and new ones
+    scripts/mutate_contracts.py --seconds 200    begins no mutation after that time
+    scripts/mutate_contracts.py --write          also records what was run in docs/mutations.md; other rows stay
 
 The mutations stand in tests/contracts/mutations.toml. Each replaces one piece of source text, which must occur exactly
 once, and names one forge test. The test must pass on the true source and fail on the broken one; a test that still
@@ -14,17 +16,25 @@ Needs node and `npm install` in the project's root; Python's standard library on
 from __future__ import annotations
 
 import argparse
+import hashlib
 import re
+import signal
 import subprocess
 import sys
+import time
 import tomllib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from build_contracts import ROOT, BuildError, find_forge
 
 TABLE = ROOT / "tests" / "contracts" / "mutations.toml"
 RECORD = ROOT / "docs" / "mutations.md"
+TESTS = ROOT / "tests" / "contracts"
+DEPLOYED = ("Verde", "CommitteeReferee", "EvmReferee", "AppealReferee", "Float32Calls")
 
 
 @dataclass(frozen=True)
@@ -38,22 +48,53 @@ class Mutation:
     suite: str
     test: str
 
+    @property
+    def source(self) -> str:
+        """Digest of the text that is broken."""
+        return hashlib.sha256((ROOT / "contracts" / self.file).read_bytes()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a mutation, and the digest of the true source then."""
+
+    dead: bool
+    source: str
+
 
 def read_table() -> list[Mutation]:
     """The mutations of tests/contracts/mutations.toml."""
     return [Mutation(**entry) for entry in tomllib.loads(TABLE.read_text("utf-8"))["mutation"]]
 
 
-def run_test(suite: str, test: str) -> tuple[bool, str]:
-    """Runs one forge test. Returns whether it passed, and forge's output. Raises BuildError if it did not run."""
-    command = [find_forge(), "test", "--match-path", f"tests/contracts/{suite}.t.sol", "--match-test", rf"^{test}\b"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+@cache
+def skipped(suite: str) -> tuple[str, ...]:
+    """Options that leave out the contracts which a suite does not deploy: they take longest to compile."""
+    deployed = {name for text in _texts(TESTS / f"{suite}.t.sol") for name in re.findall(r"deployCode\(\"(\w+)", text)}
+    return tuple(word for name in DEPLOYED if name not in deployed for word in ("--skip", f"{name}.sol"))
+
+
+def _texts(path: Path) -> Iterator[str]:
+    """A test file and those tests that it imports."""
+    text = path.read_text("utf-8")
+    yield text
+    for name in re.findall(r'from "\./((?:utils/)?\w+(?:\.t)?\.sol)"', text):
+        yield from _texts(path.parent / name)
+
+
+def run_tests(suite: str, tests: Sequence[str]) -> tuple[dict[str, bool], str]:
+    """Runs tests of one suite. Returns whether each passed, and forge's output. Raises BuildError if one is not run."""
+    chosen = rf"^({'|'.join(tests)})\b"
+    command = [find_forge(), "test", "--match-path", f"tests/contracts/{suite}.t.sol", "--match-test", chosen]
+    done = subprocess.run([*command, *skipped(suite)], cwd=ROOT, capture_output=True, text=True, check=False)
     output = done.stdout + done.stderr
-    if re.search(rf"\[PASS\] {test}\(", output):
-        return True, output
-    if re.search(rf"\[FAIL[^\n]*\] {test}\(", output):
-        return False, output
-    raise BuildError(f"{suite}.{test} did not run:\n{output}")
+    passed = {}
+    for test in tests:
+        found = re.search(rf"\[(PASS|FAIL)[^\n]*\] {test}\(", output)
+        if found is None:
+            raise BuildError(f"{suite}.{test} did not run:\n{output}")
+        passed[test] = found[1] == "PASS"
+    return passed, output
 
 
 def find(mutation: Mutation) -> str:
@@ -72,64 +113,99 @@ def killed(mutation: Mutation) -> bool:
     original = path.read_text("utf-8")
     try:
         path.write_text(original.replace(find(mutation), mutation.new), "utf-8")
-        passed, _ = run_test(mutation.suite, mutation.test)
-        return not passed
+        passed, _ = run_tests(mutation.suite, [mutation.test])
+        return not passed[mutation.test]
     finally:
         path.write_text(original, "utf-8")
 
 
-def record(rows: list[tuple[Mutation, bool]]) -> str:
+def read_record() -> dict[tuple[str, str], Result]:
+    """The results in docs/mutations.md, by file and guard."""
+    if not RECORD.is_file():
+        return {}
+    row = re.compile(
+        r"^\| `([^`]+)` \| (.+?) \| `[^|]+` \| (caught|\*\*survived\*\*) \|(?: [`*]*(\w*)[`*]* \|)?$", re.MULTILINE
+    )
+    return {(f, guard): Result(r == "caught", source) for f, guard, r, source in row.findall(RECORD.read_text("utf-8"))}
+
+
+def record(table: list[Mutation], results: dict[tuple[str, str], Result]) -> str:
     """docs/mutations.md."""
+    known = [(m, results.get((m.file, m.guard))) for m in table]
+    now = [result for m, result in known if result is not None and result.source == m.source]
+    earlier = sum(result is not None and result.source != m.source for m, result in known)
+    never = sum(result is None for _, result in known)
     lines = [
         "# Mutations",
         "",
         "Each guard of the contracts was removed or bent, one at a time, and the named test was run: it must fail.",
         "What exactly is changed stands in `tests/contracts/mutations.toml`. Made by",
-        f"`scripts/mutate_contracts.py --write`: {sum(dead for _, dead in rows)} of {len(rows)} mutations are caught.",
+        f"`scripts/mutate_contracts.py --write`: of {len(table)} mutations {len(now)} were run on the sources",
+        f"as they are now, and {sum(result.dead for result in now)} of them are caught;"
+        f" {earlier} were run on an earlier text of their file, {never} not yet.",
+        "`source` is the beginning of the SHA-256 of the file that was broken, in bold if it is an earlier text.",
         "",
-        "| file | guard | test | result |",
-        "|---|---|---|---|",
+        "| file | guard | test | result | source |",
+        "|---|---|---|---|---|",
     ]
-    for mutation, dead in rows:
-        verdict = "caught" if dead else "**survived**"
-        lines.append(
-            f"| `{mutation.file}` | {mutation.guard} | `{mutation.suite}.t.sol` `{mutation.test}` | {verdict} |"
-        )
+    for m, result in known:
+        verdict = "not run" if result is None else "caught" if result.dead else "**survived**"
+        source = f"`{result.source}`" if result is not None and result.source else ""
+        if result is not None and result.source not in ("", m.source):
+            source = f"**{result.source}**"
+        lines.append(f"| `{m.file}` | {m.guard} | `{m.suite}.t.sol` `{m.test}` | {verdict} | {source} |")
     return "\n".join(lines) + "\n"
+
+
+def check_true_source(chosen: list[Mutation]) -> None:
+    """Raises BuildError unless every text occurs once and every test passes."""
+    suites: dict[str, set[str]] = defaultdict(set)
+    for mutation in chosen:
+        find(mutation)
+        suites[mutation.suite].add(mutation.test)
+    for suite, tests in sorted(suites.items()):
+        passed, output = run_tests(suite, sorted(tests))
+        if not all(passed.values()):
+            raise BuildError(f"{suite} fails on the true source:\n{output}")
 
 
 def main() -> int:
     """Entry point; returns the exit status."""
     parser = argparse.ArgumentParser(description="Break the contracts guard by guard; the named tests must notice.")
     parser.add_argument("files", nargs="*", help="stems of the files to mutate, e.g. Clock; all by default")
-    parser.add_argument("--write", action="store_true", help="record the result in docs/mutations.md")
+    parser.add_argument("--stale", action="store_true", help="only what was not run on the sources that stand now")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no mutation after this time")
+    parser.add_argument("--write", action="store_true", help="record the results in docs/mutations.md")
     arguments = parser.parse_args()
-    table = read_table()
+    # A run that is told to end restores the file that it has broken.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    start = time.monotonic()
+    table, results = read_table(), read_record()
     chosen = [m for m in table if not arguments.files or Path(m.file).stem in arguments.files]
-    if arguments.write and len(chosen) != len(table):
-        parser.error("--write records all mutations; name no files")
-    rows: list[tuple[Mutation, bool]] = []
+    if arguments.stale:
+        last = {(m.file, m.guard): m.source for m in table}
+        chosen = [
+            m for m in chosen if (r := results.get((m.file, m.guard))) is None or r.source != last[m.file, m.guard]
+        ]
+    done: list[Result] = []
     try:
+        check_true_source(chosen)
         for mutation in chosen:
-            find(mutation)
-        for suite, test in sorted({(m.suite, m.test) for m in chosen}):
-            passed, output = run_test(suite, test)
-            if not passed:
-                raise BuildError(f"{suite}.{test} fails on the true source:\n{output}")
-        for mutation in chosen:
-            dead = killed(mutation)
-            rows.append((mutation, dead))
-            print(
-                f"{'caught  ' if dead else 'SURVIVED'}  {mutation.file:26} {mutation.guard}  ({mutation.test})",
-                flush=True,
-            )
+            if time.monotonic() - start > arguments.seconds:
+                print(f"{len(chosen) - len(done)} mutations are left")
+                break
+            result = Result(killed(mutation), mutation.source)
+            done.append(result)
+            results[mutation.file, mutation.guard] = result
+            verdict = "caught  " if result.dead else "SURVIVED"
+            print(f"{verdict}  {mutation.file:26} {mutation.guard}  ({mutation.test})", flush=True)
+            if arguments.write:
+                RECORD.write_text(record(table, results), "utf-8")
     except BuildError as error:
         print(f"mutate_contracts: {error}", file=sys.stderr)
         return 1
-    survived = sum(not dead for _, dead in rows)
-    print(f"{len(rows) - survived} of {len(rows)} mutations caught")
-    if arguments.write:
-        RECORD.write_text(record(rows), "utf-8")
+    survived = sum(not result.dead for result in done)
+    print(f"{len(done) - survived} of {len(done)} mutations caught")
     return 1 if survived else 0
 
 
