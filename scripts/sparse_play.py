@@ -274,8 +274,8 @@ class Game:
         done = []
         for group in self._grouped(steps):
             calls = [step.call for step in group]
-            # Verde's multicall is the referee's.
-            call = calls[0] if len(calls) == 1 else self.trials.multicall(calls)
+            contract = self.verde if calls[0].to == self.verde.address else self.trials
+            call = calls[0] if len(calls) == 1 else contract.multicall(calls)
             sent = self.net.send(self.net.side(group[0].side), call)
             done.append(Transaction(group[0].side, tuple(step.name for step in group), sent.gas, len(call.data)))
         return done
