@@ -3,9 +3,9 @@
 //
 // Lanes are the group's filters, and x is read in place; of a depthwise layer, groups are the lanes, and x is packed lane by lane.
 //
-// Include after conv.h.
+// Include after conv_lanes.h.
 #pragma once
-#include "conv_forward.h"
+#include "conv_lanes.h"
 
 namespace ro {
 namespace RO_ISA {

@@ -1,7 +1,6 @@
 // The gradient of a convolution's weight: k = (image, oh, ow), and one product for each tap. Output channels are the lanes, input channels
 // the rows, and all of a tile sees the same positions: runs of them.
 #pragma once
-#include "conv_forward.h"
 #include "conv_taps.h"
 
 namespace ro {
@@ -217,6 +216,91 @@ static void few_channels(const Convolution& v, const float* dy, const float* x, 
   });
 }
 
+// Where every position is seen through every tap, the gradient is a plain product [filters, positions] x [positions, depth].
+RO_INLINE bool sees_all(const Convolution& v) {
+  const auto all = [](const Window& a) { return a.pad == 0; };
+  return all(v.h) && all(v.w) && v.start < v.stop;
+}
+
+// Rows e of one position's product, channel and tap, that lie together in x, and where they go in the packed panels.
+struct TapStretch {
+  int64_t x, length, panel, column;
+};
+
+// One group, filters [o0, o1), rows [e0, e1) of (channel, kh, kw); e0 is a multiple of kCols.
+static void whole_weight_part(const WeightGradient& g, int64_t o0, int64_t o1, int64_t e0, int64_t e1) {
+  const Convolution& v = g.v;
+  const int64_t taps = v.taps(), depth = v.channels * taps, wide = ceil_div(e1 - e0, kCols);
+  constexpr int64_t kFilters = 32 * kRows;  // that are packed together: they stay in the second cache
+  float* const a = (float*)scratch(1, sizeof(float) * kDotBlock * kFilters + 64);
+  float* const b = (float*)scratch(2, sizeof(float) * kDotBlock * wide * kCols);
+  TapStretch* const stretches = (TapStretch*)scratch(3, sizeof(TapStretch) * (e1 - e0));
+  int64_t found = 0;
+  for (int64_t e = e0; e < e1;) {
+    const int64_t kw = e % v.w.taps, column = (e - e0) % kCols;
+    const int64_t n = v.w.dilation > 1 ? 1 : min64(min64(v.w.taps - kw, kCols - column), e1 - e);
+    stretches[found++] = {e / taps * v.x_plane() + e % taps / v.w.taps * v.h.dilation * v.w.in + kw * v.w.dilation, n, (e - e0) / kCols, column};
+    e += n;
+  }
+  const Product p{{}, {}, v.filters, depth, v.stop - v.start, (char*)(g.dw), 4 * depth, 4, g.carry != nullptr, false, 0.0f};
+  if (g.carry)
+    for (int64_t o = o0; o < o1; ++o) std::memcpy(g.dw + o * depth + e0, g.carry + o * depth + e0, sizeof(float) * (e1 - e0));
+  for (int64_t k0 = v.start, k1; k0 < v.stop; k0 = k1) {
+    k1 = min64((k0 / kDotBlock + 1) * kDotBlock, v.stop);
+    const int64_t kc = k1 - k0;
+    const int mode = (k0 > v.start || g.carry ? kAdd : 0) | (k1 == v.stop ? kLast : 0);
+    for (int64_t k = k0; k < k1; ++k) {
+      const int64_t image = k / v.y_plane(), oh = k % v.y_plane() / v.w.out, ow = k % v.w.out;
+      const float* x = g.x + image * v.groups * v.channels * v.x_plane() + oh * v.h.stride * v.w.in + ow * v.w.stride;
+      float* const to = b + (k - k0) * kCols;
+      for (int64_t i = 0; i < found; ++i) {
+        const TapStretch& s = stretches[i];
+        for (int64_t c = 0; c < s.length; c += kLanes) {
+          const int lanes = (int)min64(kLanes, s.length - c);
+          float* own = to + s.panel * kc * kCols + s.column + c;
+          if (lanes == kLanes) F::load(x + s.x + c).store(own);
+          else F::load(x + s.x + c, lanes).store(own, lanes);
+        }
+      }
+    }
+    for (int64_t c0 = o0; c0 < o1; c0 += kFilters) {
+      const Panels panels = Panels::of(min64(kFilters, o1 - c0));
+      for (int64_t k = k0, n; k < k1; k += n) {
+        const int64_t image = k / v.y_plane(), at = k % v.y_plane();
+        n = min64(v.y_plane() - at, k1 - k);
+        const float* dy = g.dy + (image * v.groups * v.filters + c0) * v.y_plane();
+        for (int64_t i = 0; i < panels.count; ++i) {
+          const int64_t row = panels.start(i), rows = panels.start(i + 1) - row;
+          pack_transposed<kF32>({(const char*)(dy + row * v.y_plane()), 4 * v.y_plane(), 4}, rows, at, n, rows,
+                                a + row * kc + (k - k0) * rows);
+        }
+      }
+      for (int64_t j = 0; j < wide; ++j) {
+        const int64_t e = e0 + j * kCols, cols = min64(kCols, e1 - e);
+        const float* pb = b + j * kc * kCols;
+        for (int64_t i = 0; i < panels.count; ++i) {
+          const int64_t row = panels.start(i), rows = panels.start(i + 1) - row;
+          const Tile tile = find_tile((int)rows, kVectors);
+          if (cols == kCols) tile(kc, a + row * kc, pb, (char*)(g.dw + (c0 + row) * depth + e), 4 * depth, mode, 0.0f);
+          else edge_tile(p, tile, kc, a + row * kc, pb, c0 + row, rows, e, cols, kVectors, mode);
+        }
+      }
+    }
+  }
+}
+
+static void whole_weight(const Convolution& v, const float* dy, const float* x, const float* carry, float* dw, int threads) {
+  const int64_t depth = v.channels * v.taps(), in_e = max64(ceil_div(depth, 24 * kCols), min64(ceil_div(depth, kCols), ceil_div(threads, v.groups)));
+  const int64_t in_o = min64(ceil_div(v.filters, kRows), ceil_div(threads, v.groups * in_e));
+  parallel_dynamic(v.groups * in_e * in_o, threads, [&](int64_t i) {
+    const int64_t group = i / (in_e * in_o), e = i / in_o % in_e, o = i % in_o, at = group * v.filters * depth;
+    const int64_t width = ceil_div(ceil_div(depth, in_e), kCols) * kCols;
+    const WeightGradient g{v, dy + group * v.filters * v.y_plane(), x + group * v.channels * v.x_plane(), carry ? carry + at : nullptr, dw + at};
+    if (e * width < depth)
+      whole_weight_part(g, v.filters * o / in_o, v.filters * (o + 1) / in_o, e * width, min64(depth, (e + 1) * width));
+  });
+}
+
 RO_KERNEL(conv2d_dw) {
   const Convolution v(call, call.in[1], call.out, call.in[0]);
   if (element_count(call.out) == 0) return;
@@ -230,6 +314,7 @@ RO_KERNEL(conv2d_dw) {
     });
     return;
   }
+  if (v.channels < kRows && v.w.taps >= 4 && sees_all(v)) return whole_weight(v, dy, x, carry, dw, (int)workers);
   if (v.channels < kRows) return few_channels(v, dy, x, carry, dw, (int)workers);
   // Parts of the output: filters in whole tiles, channels in whole panels, at least one for each thread.
   const int64_t filters = min64(ceil_div(v.filters, kCols) * kCols, max64(1, kWeightSums / (taps * kRows) / kCols) * kCols);

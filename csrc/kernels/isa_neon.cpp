@@ -6,7 +6,7 @@
 #include "registry.h"
 #include "simd.h"
 #include "matmul.h"
-#include "conv.h"
+#include "conv_forward.h"
 #include "conv_weight.h"
 #include "reduce.h"
 #include "attention.h"
