@@ -23,10 +23,12 @@ from node.actions import (
     Pair,
     TrialVerb,
 )
+from node.errors import InconsistentEvents
 from node.fold import ChainState, due
 from node.foresee import foresee
 from node.plan import plan_match
 from node.structs import Phase
+from repops.errors import CommitmentError
 
 Choose = Callable[[ChainState, Sequence[Action]], Sequence[Action]]
 
@@ -49,11 +51,15 @@ def look_ahead(
     verbs, patient = [first], _patient(state, now, first)
     below = isinstance(first, TrialVerb)
     match_id = len(state.matches) + 1 if isinstance(first, Pair) else getattr(first, "match", 0)
-    while (after := foresee(state, now, verbs[-1])) is not None:
-        state = after
-        if (state.matches[match_id].phase is Phase.REFEREE) is not below:
-            break  # another contract
-        action = next(iter(choose(state, plan_match(state, now, local, match_id))), None)
+    while True:
+        try:
+            after = foresee(state, now, verbs[-1])
+            if after is None or (after.matches[match_id].phase is Phase.REFEREE) is not below:
+                break  # it is over, or goes on in another contract
+            state = after
+            action = next(iter(choose(state, plan_match(state, now, local, match_id))), None)
+        except (CommitmentError, InconsistentEvents):
+            break  # the contract will not accept the verb, so nothing follows it
         if isinstance(action, Fetch):
             return None if action in tried else action
         if isinstance(action, Local) and action not in tried and (patient or not isinstance(action, LONG)):

@@ -21,7 +21,7 @@ from node.foresee import expected
 from node.plan import plan
 from node.provider import Provider
 from node.referee import Referee
-from node.structs import Outcome, Phase, RefereeKind, Status
+from node.structs import Level, Outcome, Phase, RefereeKind, Status
 
 TWO = replace(TERMS, seats=2)
 
@@ -196,6 +196,19 @@ def test_a_batch_that_is_refused_is_begun_with_its_first_verb() -> None:
     assert heard == [pair]
     assert chance.honest.state.matches[1].phase is Phase.OPEN
     chance.finish()
+
+
+def test_what_follows_a_post_that_cannot_be_accepted_is_not_looked_for() -> None:
+    """B has claimed noise for a step that it then traces as it is: its trace is A's."""
+    world, job = World(), training_job(steps=6, interval=2)
+    client = world.client()
+    honest = world.provider("honest", one_transaction=False)
+    world.provider("liar", one_transaction=False, make_work=adv.GarbageSubtree)
+    task_id = client.post(job, world.bench(), TWO)
+    world.run(task_id)
+    (match,) = client.state.matches.values()
+    assert match.level is Level.OPERATORS and match.at.root_a is not None and match.at.root_b is None
+    world.check_honest(client, task_id, job, honest)
 
 
 def test_who_is_not_the_first_to_pair_plans_anew() -> None:
