@@ -3,11 +3,13 @@ pragma solidity ^0.8.37;
 
 import {IVerde} from "./interfaces/IVerde.sol";
 import {IReferee, Question, Ruling} from "./interfaces/IReferee.sol";
-import {HashNodes, HashNodesCall} from "./HashNodes.sol";
+import {HashNodes} from "./HashNodes.sol";
+import {TaskRules} from "./TaskRules.sol";
 import {Vault} from "./Vault.sol";
 import {ClaimQueue} from "./libraries/ClaimQueue.sol";
 import {Clock} from "./libraries/Clock.sol";
 import {Divergence} from "./libraries/Divergence.sol";
+import {Forward} from "./libraries/Forward.sol";
 import {Merkle} from "./libraries/Merkle.sol";
 import {Programs} from "./libraries/Programs.sol";
 import {Unpack} from "./libraries/Unpack.sol";
@@ -17,15 +19,14 @@ import {Unpack} from "./libraries/Unpack.sol";
 /// docs/spec/game.md, sections 2 and 3.
 /// @dev At every instant of a live match exactly one class of call is enabled: the due side's response (or the verdict), or `timeout`.
 abstract contract Disputes is Vault {
-    using HashNodesCall for HashNodes;
-
     mapping(uint256 taskId => Task) internal _tasks;
     mapping(uint256 taskId => mapping(uint256 index => Participant)) internal _participants;
     mapping(uint256 taskId => mapping(uint256 claimId => Claim)) internal _claims;
     mapping(uint256 matchId => Match) internal _matches;
 
-    /// @dev Recomputes hash nodes; code of its own, because a contract's size is limited.
-    HashNodes private immutable HASH_NODES = new HashNodes();
+    /// @dev Recomputes hash nodes; knows what a task's parameters must be. Code of their own, because a contract's size is limited.
+    address private immutable HASH_NODES = address(new HashNodes());
+    address internal immutable TASK_RULES = address(new TaskRules());
     /// @dev Keeps the count of verbs in its field, whatever a referee says.
     uint256 private constant MAX_REFEREE_VERBS = 1 << 12;
 
@@ -43,13 +44,10 @@ abstract contract Disputes is Vault {
         matchId = ++matchCount;
         ++task.liveMatches;
 
-        bytes32 rootA = _claims[taskId][_participants[taskId][indexA].claimId].root;
         uint256 height = Merkle.height(_checkpoints(task));
         Match storage game = _matches[matchId];
-        game.nodeA = rootA;
+        game.nodeA = _claims[taskId][_participants[taskId][indexA].claimId].root;
         game.nodeB = _claims[taskId][_participants[taskId][indexB].claimId].root;
-        game.rootA = rootA;
-        game.preState = task.initialStateRoot;
         game.taskId = uint64(taskId);
         game.grace = task.grace;
         game.arityBits = task.arityBits;
@@ -61,7 +59,7 @@ abstract contract Disputes is Vault {
         game.phase = Phase.Open;
         game.rest = uint8(height);
         emit Paired(taskId, matchId, indexA, indexB, uint40(block.timestamp));
-        if (height == 0) _descend(matchId, game, task);
+        if (height == 0) _descend(matchId, game, task, 0);
     }
 
     // ---------------------------------------------------------------- Moves
@@ -71,7 +69,9 @@ abstract contract Disputes is Vault {
         (Match storage game,) = _liveMatch(matchId);
         _requirePhase(game, Phase.Open);
         _respond(game, Side.A);
-        Merkle.verifyChildren(game.nodeA, _stride(game, game.rest), children);
+        bytes32 root = game.nodeA;
+        Merkle.verifyChildren(root, _stride(game, game.rest), children);
+        game.rootA = root;
         game.phase = Phase.Move;
         game.turn = Side.B;
         emit Opened(matchId, children, uint40(block.timestamp));
@@ -96,18 +96,30 @@ abstract contract Disputes is Vault {
 
         uint8 rest = game.rest;
         if (m != rest && (phase == Phase.Open || m != _stride(game, rest))) revert WrongDepth(m, rest);
-        Divergence.verify(game.nodeA, game.nodeB, m, index, a, b, siblings);
+        bytes32 nodeA = game.nodeA;
+        Divergence.verify(nodeA, game.nodeB, m, index, a, b, siblings);
         rest -= m;
         uint40 position = uint40((uint256(game.position) << m) | index);
         game.nodeA = a;
         game.nodeB = b;
         game.position = position;
         game.rest = rest;
-        emit Advanced(matchId, mover, m, position, rest, a, b, siblings, children, uint40(block.timestamp));
+        emit Advanced(
+            matchId,
+            mover,
+            m,
+            position,
+            rest,
+            a,
+            b,
+            siblings[:rest == 0 ? 0 : siblings.length],
+            children,
+            uint40(block.timestamp)
+        );
 
         if (rest == 0) {
             Merkle.requireLength(children.length, 0);
-            _close(matchId, game, task, pre);
+            _close(matchId, game, task, phase == Phase.Open ? nodeA : game.rootA, pre);
         } else {
             Merkle.verifyChildren(mover == Side.A ? a : b, _stride(game, rest), children);
             _requireEmpty(pre);
@@ -131,23 +143,23 @@ abstract contract Disputes is Vault {
 
         if (side == Side.A) {
             Merkle.requireLength(children.length, 0);
-            game.rootA = root;
+            game.nodeA = root;
             game.phase = Phase.PostB;
             game.turn = Side.B;
             return;
         }
-        game.nodeA = game.rootA;
         game.nodeB = root;
         game.turn = Side.A;
         uint256 rest = game.rest;
         if (rest != 0 && children.length != 0) {
             Merkle.verifyChildren(root, _stride(game, rest), children);
+            game.rootA = game.nodeA;
             game.phase = Phase.Move;
             return;
         }
         Merkle.requireLength(children.length, 0);
         game.phase = Phase.Open;
-        if (rest == 0) _descend(matchId, game, task);
+        if (rest == 0) _descend(matchId, game, task, game.nodeA);
     }
 
     // ---------------------------------------------------------------- Judgement
@@ -172,7 +184,9 @@ abstract contract Disputes is Vault {
             batchCount: task.batchCount,
             step: game.step
         });
-        bytes32 outputRoot = HASH_NODES.forward(task.programRoot, context);
+        bytes memory result =
+            Forward.call(HASH_NODES, HashNodes.outputRoot.selector, abi.encode(task.programRoot, context));
+        bytes32 outputRoot = abi.decode(result, (bytes32));
         emit Judged(matchId, Ruling.Root, outputRoot, uint40(block.timestamp));
         _end(matchId, game, task, _compare(game, outputRoot), Reason.HashNode);
     }
@@ -230,6 +244,13 @@ abstract contract Disputes is Vault {
     }
 
     /// @inheritdoc IVerde
+    function terms(uint256 matchId) external view returns (IReferee referee, Question memory) {
+        (Match storage game, Task storage task) = _liveMatch(matchId);
+        _requirePhase(game, Phase.Referee);
+        return (task.referee, _terms(matchId, game, task));
+    }
+
+    /// @inheritdoc IVerde
     function players(uint256 matchId) external view returns (address accountA, address accountB, uint40 buildWindow) {
         Match storage game = _matches[matchId];
         uint256 taskId = game.taskId;
@@ -246,17 +267,8 @@ abstract contract Disputes is Vault {
     }
 
     /// @inheritdoc IVerde
-    function maxVerbs(uint64 steps, uint64 interval, uint32 nodes, uint8 arityBits)
-        public
-        pure
-        returns (uint256 verbs)
-    {
-        if (interval == 0) revert InvalidParameter("interval");
-        if (arityBits == 0) revert InvalidParameter("arityBits");
-        verbs = _levelVerbs((uint256(steps) + interval - 1) / interval, arityBits);
-        if (interval > 1) verbs += 2 + _levelVerbs(interval, arityBits);
-        verbs += 2 + _levelVerbs(nodes, arityBits);
-        verbs += 1; // the judgement
+    function maxVerbs(uint64, uint64, uint32, uint8) external view returns (uint256 verbs) {
+        return abi.decode(Forward.call(TASK_RULES, TaskRules.maxVerbs.selector, ""), (uint256));
     }
 
     // ---------------------------------------------------------------- Internals
@@ -301,8 +313,12 @@ abstract contract Disputes is Vault {
     /// @dev Charges a response to the chess clock of `side`.
     function _respond(Match storage game, Side side) private {
         uint256 elapsed = block.timestamp - game.since;
-        if (side == Side.A) game.clockA = Clock.spend(game.clockA, elapsed, game.grace);
-        else game.clockB = Clock.spend(game.clockB, elapsed, game.grace);
+        (uint40 clockA, uint40 clockB) = (game.clockA, game.clockB);
+        if (side == Side.A) clockA = Clock.spend(clockA, elapsed, game.grace);
+        else clockB = Clock.spend(clockB, elapsed, game.grace);
+        // All in one slot, and with nothing between them written at once.
+        game.clockA = clockA;
+        game.clockB = clockB;
         _count(game);
     }
 
@@ -338,18 +354,14 @@ abstract contract Disputes is Vault {
         return interval < left ? interval : left;
     }
 
-    /// @dev Verbs of a level of `n` leaves: the opening and the moves.
-    function _levelVerbs(uint256 n, uint256 arityBits) private pure returns (uint256) {
-        uint256 height = Merkle.height(n);
-        return height == 0 ? 0 : 1 + (height + arityBits - 1) / arityBits;
-    }
-
     function _requireEmpty(Opening calldata pre) private pure {
         if (pre.value != 0 || pre.proof.length != 0) revert UnexpectedOpening(pre.value, pre.proof.length);
     }
 
-    /// @dev Closes the level at the leaf pair (nodeA, nodeB) after a divergence proof.
-    function _close(uint256 matchId, Match storage game, Task storage task, Opening calldata pre) private {
+    /// @dev Closes the level at the leaf pair (nodeA, nodeB) after a divergence proof. `rootA` is A's root of the level.
+    function _close(uint256 matchId, Match storage game, Task storage task, bytes32 rootA, Opening calldata pre)
+        private
+    {
         uint256 leaves = _leaves(game, task);
         uint256 position = game.position;
         if (position >= leaves) {
@@ -359,16 +371,16 @@ abstract contract Disputes is Vault {
             return;
         }
         if (position > 0 && game.level != Level.Operators) {
-            Merkle.verify(game.rootA, pre.value, position - 1, Merkle.height(leaves), pre.proof);
+            Merkle.verify(rootA, pre.value, position - 1, Merkle.height(leaves), pre.proof);
             game.preState = pre.value;
         } else {
             _requireEmpty(pre);
         }
-        _descend(matchId, game, task);
+        _descend(matchId, game, task, rootA);
     }
 
     /// @dev From the closed level to what comes next; `position` is the first differing leaf, and a real one.
-    function _descend(uint256 matchId, Match storage game, Task storage task) private {
+    function _descend(uint256 matchId, Match storage game, Task storage task, bytes32 rootA) private {
         Level closed = game.level;
         uint40 position = game.position;
         Level level = Level.Operators;
@@ -376,9 +388,11 @@ abstract contract Disputes is Vault {
         uint40 step = game.step;
         if (closed == Level.Operators) {
             phase = position < task.computeNodes ? Phase.Referee : Phase.HashNode;
+            game.rootA = rootA;
         } else {
             if (closed == Level.Checkpoints) {
-                step = uint40(position * task.interval);
+                if (position == 0) game.preState = task.initialStateRoot;
+                step = uint40(uint256(position) * task.interval);
                 if (_segment(task, step) > 1) level = Level.Steps;
             } else {
                 step += position;
@@ -400,31 +414,41 @@ abstract contract Disputes is Vault {
         return Outcome.BothLose;
     }
 
-    function _question(uint256 matchId, Match storage game, Task storage task) private view returns (Question memory) {
-        return Question({
-            verde: address(this),
-            taskId: game.taskId,
-            matchId: matchId,
-            programRoot: task.programRoot,
-            dataRoot: task.dataRoot,
-            batchCount: task.batchCount,
-            preState: game.preState,
-            step: game.step,
-            node: uint32(game.position),
-            traceRoot: game.rootA,
-            rootA: game.nodeA,
-            rootB: game.nodeB,
-            configHash: task.configHash,
-            since: game.since,
-            window: task.refereeWindow,
-            clockA: game.clockA,
-            clockB: game.clockB,
-            grace: game.grace,
-            buildWindow: task.buildWindow,
-            arityBits: game.arityBits,
-            accountA: _participants[game.taskId][game.indexA].account,
-            accountB: _participants[game.taskId][game.indexB].account
-        });
+    function _question(uint256 matchId, Match storage game, Task storage task)
+        private
+        view
+        returns (Question memory asked)
+    {
+        asked = _terms(matchId, game, task);
+        asked.dataRoot = task.dataRoot;
+        asked.batchCount = task.batchCount;
+        asked.preState = game.preState;
+        asked.step = game.step;
+        asked.traceRoot = game.rootA;
+        asked.configHash = task.configHash;
+        asked.accountA = _participants[asked.taskId][game.indexA].account;
+        asked.accountB = _participants[asked.taskId][game.indexB].account;
+    }
+
+    function _terms(uint256 matchId, Match storage game, Task storage task)
+        private
+        view
+        returns (Question memory asked)
+    {
+        asked.verde = address(this);
+        asked.taskId = game.taskId;
+        asked.matchId = matchId;
+        asked.programRoot = task.programRoot;
+        asked.node = uint32(game.position);
+        asked.rootA = game.nodeA;
+        asked.rootB = game.nodeB;
+        asked.since = game.since;
+        asked.window = task.refereeWindow;
+        asked.clockA = game.clockA;
+        asked.clockB = game.clockB;
+        asked.grace = game.grace;
+        asked.buildWindow = task.buildWindow;
+        asked.arityBits = game.arityBits;
     }
 
     /// @dev Ends a match: the loser is out, its bond pays the winner and burns, the winner waits for its next match.

@@ -4,8 +4,10 @@ pragma solidity ^0.8.37;
 import {IVerde} from "./interfaces/IVerde.sol";
 import {Disputes} from "./Disputes.sol";
 import {Multicall} from "./Multicall.sol";
+import {TaskRules} from "./TaskRules.sol";
 import {ClaimQueue} from "./libraries/ClaimQueue.sol";
 import {Clock} from "./libraries/Clock.sol";
+import {Forward} from "./libraries/Forward.sol";
 import {Merkle} from "./libraries/Merkle.sol";
 import {Programs} from "./libraries/Programs.sol";
 import {Unpack} from "./libraries/Unpack.sol";
@@ -17,9 +19,6 @@ contract Verde is Disputes, Multicall {
     bytes32 private constant COMMIT_TYPEHASH = keccak256(
         "Commitment(uint256 chainId,address verde,uint256 taskId,address provider,bytes32 claimRoot,bytes32 finalStateRoot,bytes32 salt)"
     );
-    uint256 private constant MAX_STEPS = 1 << 40;
-    uint256 private constant MAX_SEATS = 16;
-    uint256 private constant MAX_ARITY_BITS = 6;
     uint256 private constant BPS = 10_000;
 
     mapping(uint256 taskId => mapping(address account => Member)) private _members;
@@ -32,7 +31,8 @@ contract Verde is Disputes, Multicall {
 
     /// @inheritdoc IVerde
     function createTask(TaskParams calldata params) external payable returns (uint256 taskId) {
-        _checkParams(params);
+        Forward.call(TASK_RULES, TaskRules.check.selector, "");
+        _requireValue(uint256(params.reward) * params.seats);
         taskId = ++taskCount;
         Task storage task = _tasks[taskId];
         task.client = msg.sender;
@@ -59,11 +59,11 @@ contract Verde is Disputes, Multicall {
         task.bond = params.bond;
         task.verbFee = params.verbFee;
         task.bounty = params.bounty;
-        task.steps = params.steps;
-        task.interval = params.interval;
+        task.steps = uint48(params.steps);
+        task.interval = uint48(params.interval);
         task.batchCount = params.batchCount;
-        task.computeNodes = params.program.computeNodes;
-        task.nodes = params.program.nodes;
+        task.computeNodes = uint24(params.program.computeNodes);
+        task.nodes = uint24(params.program.nodes);
         bytes32 programRoot = Programs.root(params.program);
         task.programRoot = programRoot;
         task.initialStateRoot = params.initialStateRoot;
@@ -76,36 +76,6 @@ contract Verde is Disputes, Multicall {
             member.named = true;
         }
         emit TaskCreated(taskId, msg.sender, programRoot, uint40(block.timestamp), params);
-    }
-
-    /// @dev Everything about the parameters but what needs the new task's storage or the clock.
-    function _checkParams(TaskParams calldata params) private view {
-        _requireParameter(Programs.wellFormed(params.program), "program");
-        _requireParameter(params.batchCount != 0, "batchCount");
-        _requireParameter(params.steps != 0 && params.steps <= MAX_STEPS, "steps");
-        _requireParameter(params.interval != 0 && params.interval <= params.steps, "interval");
-        _requireParameter(params.seats >= 2 && params.seats <= MAX_SEATS, "seats");
-        uint256 named = params.providers.length;
-        _requireParameter(named == 0 || named == params.seats, "providers");
-        _requireParameter(params.arityBits != 0 && params.arityBits <= MAX_ARITY_BITS, "arityBits");
-        _requireParameter(params.reward != 0, "reward");
-        _requireParameter(params.bond != 0, "bond");
-        _requireParameter(params.holdbackBps <= BPS, "holdbackBps");
-        _requireParameter(params.commitWindow != 0, "commitWindow");
-        _requireParameter(params.revealWindow != 0, "revealWindow");
-        _requireParameter(params.challengeWindow != 0, "challengeWindow");
-        _requireParameter(params.buildWindow != 0, "buildWindow");
-        _requireParameter(params.grace < params.allowance, "grace");
-        _requireParameter(params.refereeWindow != 0, "refereeWindow");
-        _requireParameter(params.holdbackBps == 0 || params.deliveryWindow != 0, "deliveryWindow");
-
-        uint256 escrow = uint256(params.reward) * params.seats;
-        _requireValue(escrow);
-        uint256 verbs = maxVerbs(params.steps, params.interval, params.program.nodes, params.arityBits);
-        if (address(params.referee).code.length == 0) revert RefereeHasNoCode(address(params.referee));
-        verbs += params.referee.validate(params.refereeConfig, params.arityBits);
-        uint256 needed = 2 * (params.verbFee * verbs + params.bounty);
-        if (params.bond < needed) revert BondTooSmall(params.bond, needed);
     }
 
     // ---------------------------------------------------------------- Claims
@@ -267,7 +237,7 @@ contract Verde is Disputes, Multicall {
         assembly ("memory-safe") {
             slot := stored.slot
         }
-        Unpack.returnStruct(slot, hex"14010101010101010104050505050404040404020505050505051410101010080808040420202020");
+        Unpack.returnStruct(slot, hex"14010101010101040505050504040404040201050505050606080303050105141010101020202020");
     }
 
     /// @inheritdoc IVerde

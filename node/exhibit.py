@@ -75,7 +75,7 @@ def exhibit(run: NodeRun, trial: TrialState, names: tuple[str, str]) -> Exhibit:
     operands: tuple[Value, ...] = ()
     result: Value | None = None
     if position is not None:
-        after = _hex(trial.node_a), _hex(trial.node_b), _hex(keccak256(run.state(trial.element, position + 1)))
+        after = _hex(trial.after_a), _hex(trial.after_b), _hex(keccak256(run.state(trial.element, position + 1)))
         instruction, operands, result = _instruction(run, trial.element, position)
     values = trial.value(Side.A), trial.value(Side.B), output
     claims = [

@@ -586,8 +586,7 @@ def _pop_participant(task: TaskState, claim_id: int) -> tuple[TaskState, int]:
     index = task.claim(claim_id).head - 1
     following = task.roster[index].next
     task = _mark(task, index, standing=Standing.PLAYING, next=0)
-    tail = task.claim(claim_id).tail if following else 0
-    return _change_claim(task, claim_id, head=following, tail=tail), index
+    return _change_claim(task, claim_id, head=following), index
 
 
 # -- matches -------------------------------------------------------------------------------------------------------
@@ -626,8 +625,8 @@ def _paired(state: ChainState, event: ev.Paired) -> ChainState:
     match = MatchState(
         node_a=claim_a.root,
         node_b=claim_b.root,
-        root_a=claim_a.root,
-        pre_state=task.initial_state_root,
+        root_a=ZERO,
+        pre_state=ZERO,
         task_id=event.task_id,
         grace=task.grace,
         arity_bits=task.arity_bits,
@@ -679,7 +678,8 @@ def _opened(state: ChainState, event: ev.Opened) -> MatchState:
         Side.A, 0, match.position, match.rest, match.node_a, match.node_b, (), event.children, event.time, event.meta
     )
     match = _charge(state, match, Side.A, event.time)
-    return _at(replace(match, phase=Phase.MOVE, turn=Side.B), moves=(*match.at.moves, move))
+    match = replace(match, phase=Phase.MOVE, turn=Side.B, root_a=match.node_a)
+    return _at(match, moves=(*match.at.moves, move))
 
 
 def _advanced(state: ChainState, event: ev.Advanced) -> MatchState:
@@ -721,7 +721,7 @@ def _level_closed(state: ChainState, event: ev.LevelClosed) -> MatchState:
     match = _closed(match)
     match = replace(match, phase=event.phase, pre_state=event.pre_state, step=event.step, turn=Side.A)
     if event.phase is not Phase.POST_A:
-        return match
+        return replace(match, root_a=match.at.root_a or ZERO)
     leaves = state.tasks[match.task_id].leaves(event.level, event.step)
     level = LevelState(
         level=event.level,
@@ -738,11 +738,12 @@ def _level_closed(state: ChainState, event: ev.LevelClosed) -> MatchState:
 def _posted(state: ChainState, event: ev.Posted) -> MatchState:
     if event.side is Side.A:
         match = _live(state, event, Phase.POST_A)
-        match = _at(replace(match, phase=Phase.POST_B, turn=Side.B, root_a=event.root), root_a=event.root)
+        match = _at(replace(match, phase=Phase.POST_B, turn=Side.B, node_a=event.root), root_a=event.root)
     else:
         match = _live(state, event, Phase.POST_B)
-        phase = Phase.MOVE if event.children else Phase.OPEN
-        match = replace(match, phase=phase, turn=Side.A, node_a=match.root_a, node_b=event.root)
+        match = replace(match, phase=Phase.OPEN, turn=Side.A, node_b=event.root)
+        if event.children:
+            match = replace(match, phase=Phase.MOVE, root_a=match.node_a)
         match = _at(match, root_b=event.root, top=event.children)
     return replace(match, since=event.time, verbs=match.verbs + 1)
 

@@ -65,7 +65,7 @@ def _pair(state: ChainState, now: int, task: TaskState) -> list[Event]:
     match_id = len(state.matches) + 1
     paired = ev.Paired(task.task_id, match_id, *next_pair(task), now, meta=NOWHERE)
     match = fold(replace(state, last=None), paired).matches[match_id]
-    return [paired, *([] if match.rest else [_closed(task, match, 0, match.pre_state)])]
+    return [paired, *([] if match.rest else [_closed(task, match, 0, match.at.pre_state)])]
 
 
 def _verb(task: TaskState, match: MatchState, now: int, action: Open | Advance | Post) -> list[Event]:
@@ -76,18 +76,18 @@ def _verb(task: TaskState, match: MatchState, now: int, action: Open | Advance |
         case Post(_, root, _, children):
             posted = ev.Posted(match_id, match.turn, root, children, now, meta=NOWHERE)
             ends = match.turn is Side.B and match.rest == 0
-            return [posted, *([_closed(task, match, 0, match.pre_state)] if ends else [])]
+            return [posted, *([_closed(task, match, 0, match.at.pre_state)] if ends else [])]
         case Advance(_, m, index, a, b, siblings, children, pre):
             rest, position = match.rest - m, match.position << m | index
             moved = ev.Advanced(
-                match_id, match.turn, m, position, rest, a, b, siblings, children, now, meta=NOWHERE
+                match_id, match.turn, m, position, rest, a, b, siblings if rest else (), children, now, meta=NOWHERE
             )  # fmt: skip
             if rest:
                 return [moved]
             if position >= match.at.leaves:
                 return []  # judged at once
             opened = match.level is not Level.OPERATORS and position > 0
-            return [moved, _closed(task, match, position, pre.value if opened else match.pre_state)]
+            return [moved, _closed(task, match, position, pre.value if opened else match.at.pre_state)]
 
 
 def _closed(task: TaskState, match: MatchState, position: int, pre_state: bytes) -> ev.LevelClosed:
@@ -127,7 +127,7 @@ def _trial_verb(
         case TrialAdvance(_, m, index, a, b, siblings, children, pre):
             rest, position = trial.rest - m, trial.position << m | index
             moved = ev.TrialAdvanced(
-                *at, trial.turn, m, position, rest, a, b, siblings, children, now, meta=NOWHERE
+                *at, trial.turn, m, position, rest, a, b, siblings if rest else (), children, now, meta=NOWHERE
             )  # fmt: skip
             if trial.over_states and rest == 0:
                 before = pre.value if position else State.start(trial.element).hash
@@ -142,7 +142,7 @@ def _trial_verb(
             events: list[Event] = [ev.TracePosted(*at, trial.turn, root, children, now, meta=NOWHERE)]
             if trial.turn is Side.B and trial.vm_height == 0:
                 before = State.start(trial.element).hash
-                events.append(ev.InstructionFound(*at, 0, before, trial.root_a, root, meta=NOWHERE))
+                events.append(ev.InstructionFound(*at, 0, before, trial.node_a, root, meta=NOWHERE))
             return events
 
 

@@ -212,14 +212,12 @@ class Task:
     """Stored state of a task."""
 
     client: str
-    status: Status
     open: bool
     confirmed: bool
     seats: int
     committed: int
     revealed: int
     surviving_seats: int
-    arity_bits: int
     participants: int
     commit_deadline: int
     reveal_deadline: int
@@ -231,22 +229,24 @@ class Task:
     claims: int
     payee: int
     holdback_bps: int
-    build_window: int
+    arity_bits: int
     allowance: int
     grace: int
-    referee_window: int
     delivery_window: int
     challenge_window: int
-    referee: str
-    reward: int
-    bond: int
-    verb_fee: int
-    bounty: int
     steps: int
     interval: int
     batch_count: int
     compute_nodes: int
     nodes: int
+    build_window: int
+    status: Status
+    referee_window: int
+    referee: str
+    reward: int
+    bond: int
+    verb_fee: int
+    bounty: int
     program_root: bytes
     initial_state_root: bytes
     data_root: bytes

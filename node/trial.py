@@ -39,8 +39,8 @@ class TrialState(Trial):
 
     `tile_moves`, `state_moves`: the moves over tiles and over states. `tile`: index of the disputed tile, None until
     found; `tile_a`: A's tile, if it was shown alone. `trace_a`, `trace_b`: the posted roots, `top` the children of B's.
-    `before`: hash of the agreed state before the instruction, None until found. `word`, `state_after`: of the executed
-    instruction.
+    `before`: hash of the agreed state before the instruction, None until found; `after_a`, `after_b`: of the two states
+    after it. `word`, `state_after`: of the executed instruction.
     """
 
     tile_height: int
@@ -52,6 +52,8 @@ class TrialState(Trial):
     top: tuple[bytes, ...] = ()
     state_moves: tuple[Move, ...] = ()
     before: bytes | None = None
+    after_a: bytes = ZERO
+    after_b: bytes = ZERO
     word: int | None = None
     state_after: bytes | None = None
 
@@ -151,15 +153,20 @@ def follow(trial: TrialState, event: ev.TrialMove, build_window: int) -> TrialSt
             nodes = (trial.position, trial.rest, trial.node_a, trial.node_b)
             move = Move(Side.A, 0, *nodes, (), event.children, event.time, event.meta)
             trial = _with_move(replace(_charge(trial, event.time), turn=Side.B), move)
-            return replace(trial, stage=TrialStage.INSTRUCTIONS if trial.over_states else TrialStage.ELEMENTS)
+            if trial.over_states:
+                return replace(trial, stage=TrialStage.INSTRUCTIONS, root_a=trial.node_a)
+            return replace(trial, stage=TrialStage.ELEMENTS)
         case ev.TrialAdvanced() if stage in _MOVES:
             return _advanced(trial, event)
         case ev.TileShown() if stage is TrialStage.TILE_A:
             trial = _charge(trial, event.time)
             return replace(trial, stage=TrialStage.TILE_B, turn=Side.B, tile_a=event.tile)
         case ev.ElementFound() if stage in (TrialStage.TILE_A, TrialStage.TILE_B):
+            # The contract clears what was likely written in the same transaction.
+            at_once = stage is TrialStage.TILE_A and event.time == trial.since
             return replace(
                 _charge(trial, event.time),
+                node_b=ZERO if at_once else trial.node_b,
                 element=event.element,
                 value_a=event.value_a,
                 value_b=event.value_b,
@@ -169,16 +176,17 @@ def follow(trial: TrialState, event: ev.TrialMove, build_window: int) -> TrialSt
                 turn=Side.A,
             )
         case ev.TracePosted(side=Side.A) if stage is TrialStage.TRACE_A:
-            trial = replace(trial, verbs=trial.verbs + 1, since=event.time, root_a=event.root, trace_a=event.root)
+            trial = replace(trial, verbs=trial.verbs + 1, since=event.time, node_a=event.root, trace_a=event.root)
             return replace(trial, stage=TrialStage.TRACE_B, turn=Side.B)
         case ev.TracePosted(side=Side.B) if stage is TrialStage.TRACE_B:
             trial = replace(trial, verbs=trial.verbs + 1, since=event.time, trace_b=event.root, top=event.children)
-            trial = replace(trial, node_a=trial.root_a, node_b=event.root, turn=Side.A)
-            if trial.vm_height:
-                return replace(trial, stage=TrialStage.INSTRUCTIONS if event.children else TrialStage.OPEN_TRACE)
-            return trial
+            trial = replace(trial, node_b=event.root, turn=Side.A)
+            if event.children:
+                return replace(trial, stage=TrialStage.INSTRUCTIONS, root_a=trial.node_a)
+            return replace(trial, stage=TrialStage.OPEN_TRACE) if trial.vm_height else trial
         case ev.InstructionFound() if TrialStage.TRACE_B <= stage < TrialStage.EXECUTE and trial.rest == 0:
-            return replace(trial, root_a=event.before, before=event.before, stage=TrialStage.EXECUTE, turn=Side.A)
+            trial = replace(trial, before=event.before, after_a=event.after_a, after_b=event.after_b)
+            return replace(trial, root_a=event.before, stage=TrialStage.EXECUTE, turn=Side.A)
         case ev.Executed() if stage is TrialStage.EXECUTE:
             return replace(trial, word=event.word, state_after=event.state_after)
         case ev.Ruled() if stage is not TrialStage.DONE:
@@ -225,7 +233,9 @@ def _ruled(trial: TrialState, event: ev.Ruled, build_window: int) -> TrialState:
     end, in time; who concludes responds to nothing, and a move has been charged before."""
     executed = trial.stage is TrialStage.EXECUTE and trial.word is not None
     tiles = trial.stage in (TrialStage.TILE_A, TrialStage.TILE_B)
-    if executed or (tiles and event.time - trial.since < limit(trial, build_window)):
+    if executed:
+        return replace(_charge(trial, event.time), node_a=ZERO, node_b=ZERO, root_a=ZERO)
+    if tiles and event.time - trial.since < limit(trial, build_window):
         return _charge(trial, event.time)
     return trial
 

@@ -43,7 +43,7 @@ SLOTS = {1 << 10: 64, 1 << 14: 512}
 OPERATOR, INSTRUCTION = "operator", "instruction"
 BASE = Scale(1 << 20, 1 << 10, 1 << 14, 512, 1 << 24, 4, RefereeKind.EVM)
 
-CREATED = {"Verde": ("HashNodes",)}  # contracts that a contract makes itself, in their order
+CREATED = {"Verde": ("HashNodes", "TaskRules")}  # contracts that a contract makes itself, in their order
 
 # What the design asks of 2^20 steps and 2^14 nodes.
 BARS = (

@@ -29,10 +29,11 @@ interface IEvmReferee is IReferee, IMulticall {
 
     /// @notice Stored state of a trial.
     struct Trial {
-        /// The subtrees in which the first divergence lies; in Execute the two hashes of the state after the instruction.
+        /// The subtrees in which the first divergence lies; in TraceB and OpenTrace A's trace root; in Execute the two hashes of the state after the
+        /// instruction. Zero when nobody needs them any more.
         bytes32 nodeA;
         bytes32 nodeB;
-        /// A's trace root; in Execute the hash of the agreed state before the instruction.
+        /// In Instructions A's trace root; in Execute the hash of the agreed state before the instruction.
         bytes32 rootA;
         /// Index of nodeA and nodeB at their height.
         uint40 position;
@@ -90,7 +91,7 @@ interface IEvmReferee is IReferee, IMulticall {
     );
     /// @notice The children of A's output root, or of its trace root.
     event Opened(address indexed verde, uint256 indexed matchId, bytes32[] children, uint40 time);
-    /// @notice `mover` proved the first divergence `m` levels down and published the children of its own new node.
+    /// @notice `mover` proved the first divergence `m` levels down and published the children of its own new node; as in IVerde.
     event Advanced(
         address indexed verde,
         uint256 indexed matchId,

@@ -170,7 +170,6 @@ interface IVerde is IMulticall {
     /// @notice Stored state of a task.
     struct Task {
         address client;
-        Status status;
         /// Whether anyone may take a seat.
         bool open;
         /// Whether the client has confirmed the delivery.
@@ -182,7 +181,6 @@ interface IVerde is IMulticall {
         uint8 revealed;
         /// Revealed commitments that have not lost a match.
         uint8 survivingSeats;
-        uint8 arityBits;
         /// Commitments and challengers.
         uint32 participants;
         uint40 commitDeadline;
@@ -198,22 +196,25 @@ interface IVerde is IMulticall {
         /// Index + 1 of the challenger that is paid a reward because no seat survived.
         uint32 payee;
         uint16 holdbackBps;
-        uint40 buildWindow;
+        uint8 arityBits;
         uint40 allowance;
         uint40 grace;
-        uint40 refereeWindow;
         uint40 deliveryWindow;
         uint40 challengeWindow;
+        /// From here to `status` one slot holds all that most verbs of a match need.
+        uint48 steps;
+        uint48 interval;
+        uint64 batchCount;
+        uint24 computeNodes;
+        uint24 nodes;
+        uint40 buildWindow;
+        Status status;
+        uint40 refereeWindow;
         IReferee referee;
         uint128 reward;
         uint128 bond;
         uint128 verbFee;
         uint128 bounty;
-        uint64 steps;
-        uint64 interval;
-        uint64 batchCount;
-        uint32 computeNodes;
-        uint32 nodes;
         bytes32 programRoot;
         bytes32 initialStateRoot;
         bytes32 dataRoot;
@@ -234,7 +235,7 @@ interface IVerde is IMulticall {
         bytes32 commitment;
     }
 
-    /// @notice Stored state of a claim. Its queue is empty iff `head` is 0, and then the claim itself is in no queue.
+    /// @notice Stored state of a claim. Its queue is empty iff `head` is 0, and then the claim itself is in no queue, and `tail` means nothing.
     struct Claim {
         bytes32 root;
         bytes32 finalStateRoot;
@@ -255,12 +256,12 @@ interface IVerde is IMulticall {
 
     /// @notice Stored state of a match.
     struct Match {
-        /// The subtrees in which the first divergence lies; at a post the disputed leaves of the level above.
+        /// The subtrees in which the first divergence lies; at a post the disputed leaves of the level above, of a side that has posted its root.
         bytes32 nodeA;
         bytes32 nodeB;
-        /// Side A's root of the level.
+        /// Side A's root of the level, in the phases Move, HashNode and Referee (in Open it is `nodeA`).
         bytes32 rootA;
-        /// The agreed state root before what is disputed.
+        /// The agreed state root before what is disputed, from the end of level Checkpoints on.
         bytes32 preState;
         /// What seldom changes has a slot of its own; all that changes with a verb lies in the next one.
         uint64 taskId;
@@ -348,7 +349,7 @@ interface IVerde is IMulticall {
 
     /// @notice `mover` proved the first divergence, `m` levels further down: now at `position`, height `rest`. If `rest` > 0 `children` lie
     /// below the mover's new node and the other side is due; else the level is closed and LevelClosed or MatchEnded follows.
-    /// `siblings` are those of the proof: side B needs A's right siblings for the opening under A's root that closes a level.
+    /// `siblings` are those of the proof, if `rest` > 0: side B needs A's right siblings for the opening under A's root that closes a level.
     event Advanced(
         uint256 indexed matchId,
         Side indexed mover,
@@ -631,11 +632,14 @@ interface IVerde is IMulticall {
     /// @notice The referee of a match in phase Referee, and what it is asked.
     /// @dev Reverts: UnknownMatch, WrongStatus, WrongPhase.
     function question(uint256 matchId) external view returns (IReferee referee, Question memory);
+    /// @notice The same without what is needed only to recompute the operator: `dataRoot`, `batchCount`, `preState`, `step`, `traceRoot`, `configHash`
+    /// and the accounts are zero.
+    function terms(uint256 matchId) external view returns (IReferee referee, Question memory);
     /// @notice The accounts of a match and its time for a post; zero if there is no such match.
     function players(uint256 matchId) external view returns (address accountA, address accountB, uint40 buildWindow);
     /// @notice The time that the match's `phase` leaves: it ends `limit` seconds after `since`. Zero if the match is done or its task has ended.
     function timeLimit(uint256 matchId) external view returns (uint256 since, uint256 limit);
     /// @notice Most verbs that one match can take before the referee's own (IReferee.validate): with both, `2 * (verbFee * verbs + bounty)` must not
     /// exceed the bond.
-    function maxVerbs(uint64 steps, uint64 interval, uint32 nodes, uint8 arityBits) external pure returns (uint256);
+    function maxVerbs(uint64 steps, uint64 interval, uint32 nodes, uint8 arityBits) external view returns (uint256);
 }

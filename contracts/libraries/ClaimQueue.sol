@@ -20,7 +20,7 @@ library ClaimQueue {
         IVerde.Claim storage claim = claims[claimId];
         uint32 link = index + 1;
         participant.standing = IVerde.Standing.Free;
-        if (claim.tail == 0) {
+        if (claim.head == 0) {
             claim.head = link;
             _pushClaim(task, claims, claimId);
         } else {
@@ -78,7 +78,7 @@ library ClaimQueue {
         uint32 next = participant.next;
         participant.next = 0;
         participant.standing = IVerde.Standing.Playing;
+        // A tail that stays where it was keeps the slot from zero: the winner's way back is cheaper.
         claim.head = next;
-        if (next == 0) claim.tail = 0;
     }
 }

@@ -22,30 +22,34 @@ library Divergence {
     ) internal pure {
         if (a == b) revert IVerde.NoDivergence(a);
         Merkle.requireIndex(index, m);
-        Merkle.requireLength(siblings.length, wordCount(m, index));
-        uint256 next;
-        unchecked {
-            for (uint256 k; k < m; ++k) {
-                if ((index >> k) & 1 == 1) {
-                    bytes32 left = siblings[next++];
-                    a = Merkle.hash(left, a);
-                    b = Merkle.hash(left, b);
-                } else {
-                    a = Merkle.hash(a, siblings[next++]);
-                    b = Merkle.hash(b, siblings[next++]);
+        uint256 words;
+        assembly ("memory-safe") {
+            let next := siblings.offset
+            for { let k := 0 } lt(k, m) { k := add(k, 1) } {
+                switch and(shr(k, index), 1)
+                case 1 {
+                    mstore(0x00, calldataload(next))
+                    mstore(0x20, a)
+                    a := keccak256(0x00, 0x40)
+                    mstore(0x20, b)
+                    b := keccak256(0x00, 0x40)
+                    next := add(next, 0x20)
+                }
+                default {
+                    mstore(0x00, a)
+                    mstore(0x20, calldataload(next))
+                    a := keccak256(0x00, 0x40)
+                    mstore(0x00, b)
+                    mstore(0x20, calldataload(add(next, 0x20)))
+                    b := keccak256(0x00, 0x40)
+                    next := add(next, 0x40)
                 }
             }
+            words := shr(5, sub(next, siblings.offset))
         }
+        // What was read past a list that is too short counts for nothing.
+        Merkle.requireLength(siblings.length, words);
         Merkle.requireRoot(a, nodeA);
         Merkle.requireRoot(b, nodeB);
-    }
-
-    /// @notice Siblings in a proof: one for each set bit of `index`, two for each of the other bits.
-    function wordCount(uint256 m, uint256 index) internal pure returns (uint256 words) {
-        unchecked {
-            for (uint256 k; k < m; ++k) {
-                words += 2 - ((index >> k) & 1);
-            }
-        }
     }
 }

@@ -19,6 +19,8 @@ library Merkle {
     /// @param n At most 2^255.
     function height(uint256 n) internal pure returns (uint256 h) {
         unchecked {
+            // First how many bytes, then how many bits.
+            while ((uint256(256) << h) < n) h += 8;
             while ((uint256(1) << h) < n) ++h;
         }
     }
@@ -32,10 +34,13 @@ library Merkle {
         requireLength(proof.length, height_);
         requireIndex(index, height_);
         bytes32 node = leaf;
-        unchecked {
-            for (uint256 k; k < height_; ++k) {
-                bytes32 sibling = proof[k];
-                node = (index >> k) & 1 == 0 ? hash(node, sibling) : hash(sibling, node);
+        assembly ("memory-safe") {
+            for { let k := 0 } lt(k, height_) { k := add(k, 1) } {
+                // Where the node goes, in the pair at 0: left (0) or right (32).
+                let place := shl(5, and(shr(k, index), 1))
+                mstore(place, node)
+                mstore(xor(place, 0x20), calldataload(add(proof.offset, shl(5, k))))
+                node := keccak256(0x00, 0x40)
             }
         }
         requireRoot(node, root);

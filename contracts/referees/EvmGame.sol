@@ -20,6 +20,8 @@ abstract contract EvmGame is IEvmReferee, Multicall {
     uint256 internal constant TILE_BYTES = 1024;
     uint256 private constant MAX_TILE_HEIGHT = 33; // 2^40 elements of 8 bytes
     uint256 private constant MAX_VM_HEIGHT = 20;
+    /// @dev What `IVerde.question` returns: the referee and the 22 words of a Question.
+    uint256 private constant QUESTION_BYTES = 23 * 32;
 
     mapping(address verde => mapping(uint256 matchId => Trial)) private _trials;
 
@@ -35,7 +37,7 @@ abstract contract EvmGame is IEvmReferee, Multicall {
     ) external {
         Trial storage trial = _trials[verde][matchId];
         if (trial.stage != Stage.None) revert WrongStage(trial.stage);
-        Question memory question = _question(verde, matchId);
+        Question memory question = _ask(verde, matchId, IVerde.terms.selector);
         uint256 since = _opening(question);
         Clock.requireInTime(block.timestamp - since, question.clockA);
         _verifyNode(question, header, node, nodeProof);
@@ -64,7 +66,9 @@ abstract contract EvmGame is IEvmReferee, Multicall {
         Stage stage = trial.stage;
         if (!_opens(stage)) revert WrongStage(stage);
         _respond(trial);
-        Merkle.verifyChildren(trial.nodeA, _stride(trial, trial.rest), children);
+        bytes32 root = trial.nodeA;
+        Merkle.verifyChildren(root, _stride(trial, trial.rest), children);
+        if (stage == Stage.OpenTrace) trial.rootA = root;
         trial.stage = stage == Stage.Open ? Stage.Elements : Stage.Instructions;
         trial.turn = IVerde.Side.B;
         emit Opened(verde, matchId, children, uint40(block.timestamp));
@@ -91,14 +95,27 @@ abstract contract EvmGame is IEvmReferee, Multicall {
 
         uint8 rest = trial.rest;
         if (m != rest && (opens || m != _stride(trial, rest))) revert IVerde.WrongDepth(m, rest);
-        Divergence.verify(trial.nodeA, trial.nodeB, m, index, a, b, siblings);
+        bytes32 nodeA = trial.nodeA;
+        Divergence.verify(nodeA, trial.nodeB, m, index, a, b, siblings);
         rest -= m;
         uint40 position = uint40((uint256(trial.position) << m) | index);
         trial.nodeA = a;
         trial.nodeB = b;
         trial.position = position;
         trial.rest = rest;
-        emit Advanced(verde, matchId, mover, m, position, rest, a, b, siblings, children, uint40(block.timestamp));
+        emit Advanced(
+            verde,
+            matchId,
+            mover,
+            m,
+            position,
+            rest,
+            a,
+            b,
+            siblings[:rest == 0 ? 0 : siblings.length],
+            children,
+            uint40(block.timestamp)
+        );
         if (rest != 0) {
             Merkle.verifyChildren(mover == IVerde.Side.A ? a : b, _stride(trial, rest), children);
             _requireEmpty(pre);
@@ -107,7 +124,7 @@ abstract contract EvmGame is IEvmReferee, Multicall {
         }
         Merkle.requireLength(children.length, 0);
         if (stage > Stage.TraceB) {
-            _closeInstructions(verde, matchId, trial, pre);
+            _closeInstructions(verde, matchId, trial, opens ? nodeA : trial.rootA, pre);
         } else {
             _requireEmpty(pre);
             _closeTiles(verde, matchId, trial, position);
@@ -119,6 +136,7 @@ abstract contract EvmGame is IEvmReferee, Multicall {
         Trial storage trial = _trials[verde][matchId];
         Stage stage = trial.stage;
         if (stage != Stage.TileA && stage != Stage.TileB) revert WrongStage(stage);
+        bool atOnce = stage == Stage.TileA && trial.since == block.timestamp;
         _respond(trial);
         _requireTile(tileA, trial.nodeA);
         if (stage == Stage.TileA && tileB.length == 0) {
@@ -139,6 +157,8 @@ abstract contract EvmGame is IEvmReferee, Multicall {
         offset -= offset % size;
         uint64 valueA = uint64(_little(tileA, offset, size));
         uint64 valueB = uint64(_little(tileB, offset, size));
+        // A slot that is written and cleared in one transaction costs next to nothing. The level's moves were most likely made in this one.
+        if (atOnce) trial.nodeB = 0;
         trial.element = uint40(element);
         trial.valueA = valueA;
         trial.valueB = valueB;
@@ -169,16 +189,16 @@ abstract contract EvmGame is IEvmReferee, Multicall {
         emit Posted(verde, matchId, isA ? IVerde.Side.A : IVerde.Side.B, root, children, uint40(block.timestamp));
         if (isA) {
             Merkle.requireLength(children.length, 0);
-            trial.rootA = root;
+            trial.nodeA = root;
             trial.stage = Stage.TraceB;
             trial.turn = IVerde.Side.B;
             return;
         }
-        trial.nodeA = trial.rootA;
         trial.nodeB = root;
         trial.turn = IVerde.Side.A;
         if (height != 0 && children.length != 0) {
             Merkle.verifyChildren(root, _stride(trial, height), children);
+            trial.rootA = trial.nodeA;
             trial.stage = Stage.Instructions;
             return;
         }
@@ -203,12 +223,14 @@ abstract contract EvmGame is IEvmReferee, Multicall {
         (bytes32 truth, uint64 word) = _successor(trial, question, header, node, witness);
         emit Executed(verde, matchId, word, truth);
         _rule(verde, matchId, trial, _standing(trial.nodeA == truth, trial.nodeB == truth));
+        // Nobody needs them any more, and cleared slots are paid back.
+        (trial.nodeA, trial.nodeB, trial.rootA) = (0, 0, 0);
         IVerde(verde).judge(matchId, "");
     }
 
     /// @inheritdoc IEvmReferee
     function conclude(address verde, uint256 matchId) external {
-        (Ruling ruling,) = _ruling(_question(verde, matchId));
+        (Ruling ruling,) = _ruling(_ask(verde, matchId, IVerde.terms.selector));
         Trial storage trial = _trials[verde][matchId];
         if (trial.stage != Stage.Done) _rule(verde, matchId, trial, ruling);
         IVerde(verde).judge(matchId, "");
@@ -255,10 +277,21 @@ abstract contract EvmGame is IEvmReferee, Multicall {
     function _ruled(address verde, uint256 matchId, Ruling ruling) internal virtual {}
 
     /// @dev The question of a match that waits for this referee.
-    function _question(address verde, uint256 matchId) internal view returns (Question memory question) {
-        IReferee referee;
-        (referee, question) = IVerde(verde).question(matchId);
-        if (address(referee) != address(this)) revert NotAsked(verde, matchId);
+    function _question(address verde, uint256 matchId) internal view returns (Question memory) {
+        return _ask(verde, matchId, IVerde.question.selector);
+    }
+
+    /// @dev The question or only its terms, by `selector`. What it reverts with is passed on.
+    function _ask(address verde, uint256 matchId, bytes4 selector) private view returns (Question memory question) {
+        (bool ok, bytes memory result) = verde.staticcall(abi.encodeWithSelector(selector, matchId));
+        address referee;
+        assembly ("memory-safe") {
+            if iszero(ok) { revert(add(result, 0x20), mload(result)) }
+            // The referee, then the struct, which is static: in memory as it was returned.
+            referee := mload(add(result, 0x20))
+            question := add(result, 0x40)
+        }
+        if (result.length != QUESTION_BYTES || referee != address(this)) revert NotAsked(verde, matchId);
     }
 
     // ---------------------------------------------------------------- Internals
@@ -281,8 +314,12 @@ abstract contract EvmGame is IEvmReferee, Multicall {
     /// @dev Charges the due side's response to its chess clock.
     function _respond(Trial storage trial) private {
         uint256 elapsed = block.timestamp - trial.since;
-        if (trial.turn == IVerde.Side.A) trial.clockA = Clock.spend(trial.clockA, elapsed, trial.grace);
-        else trial.clockB = Clock.spend(trial.clockB, elapsed, trial.grace);
+        (uint40 clockA, uint40 clockB) = (trial.clockA, trial.clockB);
+        if (trial.turn == IVerde.Side.A) clockA = Clock.spend(clockA, elapsed, trial.grace);
+        else clockB = Clock.spend(clockB, elapsed, trial.grace);
+        // All in one slot, and with nothing between them written at once.
+        trial.clockA = clockA;
+        trial.clockB = clockB;
         _count(trial);
     }
 
@@ -302,17 +339,25 @@ abstract contract EvmGame is IEvmReferee, Multicall {
 
     /// @dev Index of the first byte that differs.
     function _firstDifference(bytes calldata a, bytes calldata b) private pure returns (uint256 offset) {
-        for (; offset < TILE_BYTES; offset += 32) {
-            if (bytes32(a[offset:offset + 32]) != bytes32(b[offset:offset + 32])) break;
+        uint256 difference;
+        assembly ("memory-safe") {
+            for {} lt(offset, TILE_BYTES) { offset := add(offset, 32) } {
+                difference := xor(calldataload(add(a.offset, offset)), calldataload(add(b.offset, offset)))
+                if difference { break }
+            }
         }
         if (offset == TILE_BYTES) revert NoDifference();
-        while (a[offset] == b[offset]) ++offset;
+        while (difference >> 248 == 0) {
+            difference <<= 8;
+            ++offset;
+        }
     }
 
     /// @dev `size` bytes as a little-endian number.
     function _little(bytes calldata data, uint256 offset, uint256 size) private pure returns (uint256 value) {
-        for (uint256 k = size; k > 0; --k) {
-            value = (value << 8) | uint8(data[offset + k - 1]);
+        uint256 word = uint256(bytes32(data[offset:])); // the first byte at the top
+        for (uint256 k; k < size; ++k) {
+            value |= ((word >> (248 - 8 * k)) & 0xFF) << (8 * k);
         }
     }
 
@@ -339,16 +384,20 @@ abstract contract EvmGame is IEvmReferee, Multicall {
     }
 
     /// @dev The traces differ first at leaf `trial.position`.
-    function _closeInstructions(address verde, uint256 matchId, Trial storage trial, IVerde.Opening calldata pre)
-        private
-    {
+    function _closeInstructions(
+        address verde,
+        uint256 matchId,
+        Trial storage trial,
+        bytes32 rootA,
+        IVerde.Opening calldata pre
+    ) private {
         uint256 position = trial.position;
         bytes32 before = pre.value;
         if (position == 0) {
             _requireEmpty(pre);
             before = RepVM.startHash(trial.element);
         } else {
-            Merkle.verify(trial.rootA, before, position - 1, trial.vmHeight, pre.proof);
+            Merkle.verify(rootA, before, position - 1, trial.vmHeight, pre.proof);
         }
         _found(verde, matchId, trial, before);
     }

@@ -95,8 +95,6 @@ contract MatchesTest is BaseTest {
         IVerde.Match memory expected;
         expected.nodeA = _claimOf(taskId, _honest()).root();
         expected.nodeB = _claimOf(taskId, _liar(14, 2)).root();
-        expected.rootA = expected.nodeA;
-        expected.preState = World.stateRoot(_honest(), 0);
         expected.taskId = uint64(taskId);
         expected.grace = GRACE;
         expected.arityBits = 2;
@@ -533,7 +531,7 @@ contract MatchesTest is BaseTest {
         IVerde.Match memory game = verde.getMatch(matchId);
         assertEq(game.phase, IVerde.Phase.PostB);
         assertEq(game.turn, IVerde.Side.B);
-        assertEq(game.rootA, a.root());
+        assertEq(game.nodeA, a.root());
         vm.expectRevert(abi.encodeWithSelector(IVerde.WrongSender.selector, alice, bob));
         vm.prank(alice);
         verde.post(matchId, a.root(), proofA, none);

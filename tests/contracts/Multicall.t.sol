@@ -89,6 +89,7 @@ contract MulticallTest is BaseTest {
         game = verde.getMatch(1);
         assertEq(game.phase, IVerde.Phase.Referee);
         assertEq(game.position, 2);
+        assertEq(game.rootA, a.root());
         assertEq(game.verbs, 7);
     }
 

@@ -104,11 +104,11 @@ contract TasksTest is BaseTest {
         expected.bond = params.bond;
         expected.verbFee = params.verbFee;
         expected.bounty = params.bounty;
-        expected.steps = params.steps;
-        expected.interval = params.interval;
+        expected.steps = uint48(params.steps);
+        expected.interval = uint48(params.interval);
         expected.batchCount = params.batchCount;
-        expected.computeNodes = params.program.computeNodes;
-        expected.nodes = params.program.nodes;
+        expected.computeNodes = uint24(params.program.computeNodes);
+        expected.nodes = uint24(params.program.nodes);
         expected.programRoot = keccak256(abi.encode(keccak256("VerdeProgram(RO-1,1)"), params.program));
         expected.initialStateRoot = params.initialStateRoot;
         expected.dataRoot = params.dataRoot;

@@ -27,7 +27,6 @@ from node.structs import (
     Reason,
     RefereeKind,
     Ruling,
-    Side,
     Standing,
     Status,
     Trial,
@@ -169,7 +168,7 @@ def test_the_chain_finds_the_wrong_instruction(one_transaction: bool, liar_first
     assert (match.reason, match.position, trial.element) == (Reason.VERDICT, MATMUL, 0), match_line(match)
     assert Instruction.decode(trial.word).op == Op.FFMA
     assert trial.ruling is (Ruling.B_WINS if liar_first else Ruling.A_WINS)
-    assert trial.state_after == trial.node(Side.B if liar_first else Side.A)
+    assert trial.state_after == (trial.after_b if liar_first else trial.after_a)
     assert seen["Execute"] == 1 and seen["PostElement"] == 2
     below = [sent.verbs for _, sent in world.sent if sent.verb.startswith("trial_")]
     if one_transaction:

@@ -27,6 +27,14 @@ contract Asker {
         return (referee, asked);
     }
 
+    function terms(uint256 matchId) external view returns (IReferee, Question memory) {
+        if (over || matchId != asked.matchId) revert Over();
+        Question memory terms_ = asked;
+        (terms_.dataRoot, terms_.batchCount, terms_.preState, terms_.step) = (0, 0, 0, 0);
+        (terms_.traceRoot, terms_.configHash, terms_.accountA, terms_.accountB) = (0, 0, address(0), address(0));
+        return (referee, terms_);
+    }
+
     function players(uint256) external view returns (address, address, uint40) {
         return (asked.accountA, asked.accountB, asked.buildWindow);
     }
