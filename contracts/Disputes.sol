@@ -22,13 +22,16 @@ abstract contract Disputes is Vault {
     mapping(uint256 taskId => Task) internal _tasks;
     mapping(uint256 taskId => mapping(uint256 index => Participant)) internal _participants;
     mapping(uint256 taskId => mapping(uint256 claimId => Claim)) internal _claims;
-    mapping(uint256 matchId => Match) internal _matches;
+    /// @dev See `_match`.
+    mapping(uint256 place => Match) private _matches;
 
     /// @dev Recomputes hash nodes; knows what a task's parameters must be. Code of their own, because a contract's size is limited.
     address private immutable HASH_NODES = address(new HashNodes());
     address internal immutable TASK_RULES = address(new TaskRules());
     /// @dev Keeps the count of verbs in its field, whatever a referee says.
     uint256 private constant MAX_REFEREE_VERBS = 1 << 12;
+    /// @dev Places that ended matches leave to new ones.
+    uint256 private constant PLACES = 8;
 
     /// @inheritdoc IVerde
     uint256 public matchCount;
@@ -45,7 +48,8 @@ abstract contract Disputes is Vault {
         ++task.liveMatches;
 
         uint256 height = Merkle.height(_checkpoints(task));
-        Match storage game = _matches[matchId];
+        Match storage game = _matches[matchId % PLACES];
+        if (!_ended(game)) game = _matches[matchId + PLACES];
         game.nodeA = _claims[taskId][_participants[taskId][indexA].claimId].root;
         game.nodeB = _claims[taskId][_participants[taskId][indexB].claimId].root;
         game.taskId = uint64(taskId);
@@ -53,11 +57,18 @@ abstract contract Disputes is Vault {
         game.arityBits = task.arityBits;
         game.indexA = indexA;
         game.indexB = indexB;
+        game.step = 0;
+        game.outcome = Outcome.None;
+        game.position = 0;
         game.since = uint40(block.timestamp);
         game.clockA = task.allowance;
         game.clockB = task.allowance;
+        game.verbs = 0;
+        game.level = Level.Checkpoints;
         game.phase = Phase.Open;
+        game.turn = Side.A;
         game.rest = uint8(height);
+        game.matchId = uint40(matchId);
         emit Paired(taskId, matchId, indexA, indexB, uint40(block.timestamp));
         if (height == 0) _descend(matchId, game, task, 0);
     }
@@ -228,12 +239,12 @@ abstract contract Disputes is Vault {
 
     /// @inheritdoc IVerde
     function getMatch(uint256 matchId) external view returns (Match memory) {
-        Match storage stored = _matches[matchId];
+        Match storage stored = _match(matchId);
         uint256 slot;
         assembly ("memory-safe") {
             slot := stored.slot
         }
-        Unpack.returnStruct(slot, hex"2020202008050104040501050505050201010101");
+        Unpack.returnStruct(slot, hex"202020200805010404050105050505020101010105");
     }
 
     /// @inheritdoc IVerde
@@ -252,7 +263,7 @@ abstract contract Disputes is Vault {
 
     /// @inheritdoc IVerde
     function players(uint256 matchId) external view returns (address accountA, address accountB, uint40 buildWindow) {
-        Match storage game = _matches[matchId];
+        Match storage game = _match(matchId);
         uint256 taskId = game.taskId;
         accountA = _participants[taskId][game.indexA].account;
         accountB = _participants[taskId][game.indexB].account;
@@ -261,7 +272,7 @@ abstract contract Disputes is Vault {
 
     /// @inheritdoc IVerde
     function timeLimit(uint256 matchId) external view returns (uint256 since, uint256 limit) {
-        Match storage game = _matches[matchId];
+        Match storage game = _match(matchId);
         Task storage task = _tasks[game.taskId];
         if (task.status == Status.Live && game.phase != Phase.Done) return (game.since, _limit(game, task));
     }
@@ -283,9 +294,21 @@ abstract contract Disputes is Vault {
         if (task.status == Status.None) revert UnknownTask(taskId);
     }
 
+    /// @dev The storage of a match, empty if it is unknown. A new match takes the place of an ended one: to overwrite a word costs a quarter of
+    /// writing a new one. A match that finds its place taken has one of its own.
+    function _match(uint256 matchId) private view returns (Match storage game) {
+        game = _matches[matchId % PLACES];
+        if (game.matchId != matchId) game = _matches[matchId + PLACES];
+    }
+
+    /// @dev Whether nothing of a match can happen any more.
+    function _ended(Match storage game) private view returns (bool) {
+        return game.phase == Phase.None || game.phase == Phase.Done || _tasks[game.taskId].status != Status.Live;
+    }
+
     /// @dev The match may be done; every caller checks the phase.
     function _liveMatch(uint256 matchId) private view returns (Match storage game, Task storage task) {
-        game = _matches[matchId];
+        game = _match(matchId);
         if (game.phase == Phase.None) revert UnknownMatch(matchId);
         task = _tasks[game.taskId];
         // A match that is done says so, whatever became of its task.

@@ -102,7 +102,6 @@ class LevelState:
 class MatchState(Match):
     """A match: its storage, and how it came there. `levels` runs from Checkpoints to the current level."""
 
-    match_id: int
     started_at: int
     levels: tuple[LevelState, ...] = ()
     reason: Reason = Reason.NONE

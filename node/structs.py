@@ -309,6 +309,7 @@ class Match:
     phase: Phase
     turn: Side
     rest: int
+    match_id: int
 
 
 @dataclass(frozen=True)
@@ -380,6 +381,7 @@ class Trial:
     arity_bits: int
     vm_height: int
     item_size: int
+    match_id: int
     elements: int
     element: int
     value_a: int

@@ -54,13 +54,18 @@ class Transaction:
     size: int
 
 
+# So many ended matches leave their storage to new ones (contracts/Disputes.sol).
+PLACES = 8
+
+
 class Net:
-    """A chain with the contracts and two sides, on which one match has been played: counters are not zero any more.
+    """A chain with the contracts and two sides, on which matches have been played: counters are not zero any more, and
+    a new match takes over the storage of one that has ended.
 
     `reset` comes back to that point.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, matches: int = PLACES) -> None:
         self.devnet = Devnet(names=("client", *(f"{w} {s.name}" for w in ("warm", "side") for s in Side), *MEMBERS))
         self.contracts = deploy(self.devnet)
         self.rpc = Rpc(self.devnet.provider, self.devnet.chain_id)
@@ -68,7 +73,9 @@ class Net:
         self.members = [self.devnet.account(name) for name in MEMBERS]
         self.committee = encode_config(2, [member.address for member in self.members])
         self.task_id = self.match_id = 0
-        self._warm(Dispute(SMALL))
+        small = Dispute(SMALL)
+        for _ in range(matches):
+            self._warm(small)
         self._start = self.devnet.snapshot()
 
     def reset(self) -> None:
@@ -145,19 +152,19 @@ class Net:
         self.devnet.advance(WINDOW)
 
     def _warm(self, dispute: Dispute) -> None:
-        """A match of other accounts, lost by time."""
+        """A whole match of other accounts."""
         for _ in self.prepare(dispute, "warm"):
             pass
-        self.send(self.sender("client"), self.verde.pair(self.task_id))
-        self.devnet.advance(WINDOW)
-        self.send(self.sender("client"), self.verde.timeout(self.match_id))
+        game = Game(self, dispute, How.AT_ONCE, "warm")
+        game.play()
+        game.check()
 
 
 class Game:
     """One match of a prepared task."""
 
-    def __init__(self, net: Net, dispute: Dispute, how: How) -> None:
-        self.net, self.dispute, self.how = net, dispute, how
+    def __init__(self, net: Net, dispute: Dispute, how: How, who: str = "side") -> None:
+        self.net, self.dispute, self.how, self.who = net, dispute, how, who
         self.verde = net.verde
         self.trials = TrialReferee(net.verde, net.referee(dispute)[0])
         self.bits = dispute.scale.arity_bits
@@ -276,7 +283,7 @@ class Game:
             calls = [step.call for step in group]
             contract = self.verde if calls[0].to == self.verde.address else self.trials
             call = calls[0] if len(calls) == 1 else contract.multicall(calls)
-            sent = self.net.send(self.net.side(group[0].side), call)
+            sent = self.net.send(self.net.side(group[0].side, self.who), call)
             done.append(Transaction(group[0].side, tuple(step.name for step in group), sent.gas, len(call.data)))
         return done
 

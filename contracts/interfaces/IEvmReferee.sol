@@ -40,7 +40,7 @@ interface IEvmReferee is IReferee, IMulticall {
         uint40 since;
         uint40 clockA;
         uint40 clockB;
-        uint16 verbs;
+        uint8 verbs;
         /// Height of nodeA and nodeB in their tree.
         uint8 rest;
         Stage stage;
@@ -51,6 +51,8 @@ interface IEvmReferee is IReferee, IMulticall {
         uint8 vmHeight;
         /// Bytes of an element of the output.
         uint8 itemSize;
+        /// The match's: an ended trial leaves its place to a new one.
+        uint32 matchId;
         /// Elements of the output.
         uint48 elements;
         /// The first differing element, and what the sides claim of it.

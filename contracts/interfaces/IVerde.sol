@@ -288,6 +288,8 @@ interface IVerde is IMulticall {
         Side turn;
         /// Height of nodeA and nodeB in the level's tree; at a post the height of the tree that is posted.
         uint8 rest;
+        /// The match's own: an ended match leaves its place to a new one.
+        uint40 matchId;
     }
 
     /// @notice A leaf with its siblings, bottom-up.

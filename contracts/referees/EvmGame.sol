@@ -23,7 +23,11 @@ abstract contract EvmGame is IEvmReferee, Multicall {
     /// @dev What `IVerde.question` returns: the referee and the 22 words of a Question.
     uint256 private constant QUESTION_BYTES = 23 * 32;
 
-    mapping(address verde => mapping(uint256 matchId => Trial)) private _trials;
+    /// @dev Places that ended trials leave to new ones, as in Verde.
+    uint256 private constant PLACES = 8;
+
+    /// @dev See `_trial`.
+    mapping(address verde => mapping(uint256 place => Trial)) private _trials;
 
     // ---------------------------------------------------------------- Verbs
 
@@ -35,8 +39,7 @@ abstract contract EvmGame is IEvmReferee, Multicall {
         IVerde.Node calldata node,
         bytes32[] calldata nodeProof
     ) external {
-        Trial storage trial = _trials[verde][matchId];
-        if (trial.stage != Stage.None) revert WrongStage(trial.stage);
+        Trial storage trial = _at(verde, matchId, Stage.None);
         Question memory question = _ask(verde, matchId, IVerde.terms.selector);
         uint256 since = _opening(question);
         Clock.requireInTime(block.timestamp - since, question.clockA);
@@ -44,25 +47,35 @@ abstract contract EvmGame is IEvmReferee, Multicall {
 
         uint256 elements = RepVM.count(node.shape);
         uint256 size = RepVM.itemSize(node.dtype);
+        trial = _trials[verde][matchId % PLACES];
+        if (!_over(verde, trial)) trial = _trials[verde][matchId + PLACES];
         trial.nodeA = question.rootA;
         trial.nodeB = question.rootB;
+        trial.position = 0;
         trial.since = uint40(since);
         trial.clockA = question.clockA;
         trial.clockB = question.clockB;
+        trial.verbs = 0;
         trial.rest = node.tileHeight;
+        trial.stage = Stage.Open;
+        trial.turn = IVerde.Side.A;
+        trial.ruling = Ruling.None;
         trial.arityBits = question.arityBits;
         trial.vmHeight = node.vmHeight;
         trial.itemSize = uint8(size);
+        trial.matchId = uint32(matchId);
         trial.elements = uint48(elements);
+        trial.element = 0;
+        trial.valueA = 0;
+        trial.valueB = 0;
         trial.grace = question.grace;
         emit Begun(verde, matchId, node.tileHeight, node.vmHeight, uint48(elements), uint8(size), uint40(since));
         if (node.tileHeight == 0) _closeTiles(verde, matchId, trial, 0);
-        else trial.stage = Stage.Open;
     }
 
     /// @inheritdoc IEvmReferee
     function open(address verde, uint256 matchId, bytes32[] calldata children) external {
-        Trial storage trial = _trials[verde][matchId];
+        Trial storage trial = _trial(verde, matchId);
         Stage stage = trial.stage;
         if (!_opens(stage)) revert WrongStage(stage);
         _respond(trial);
@@ -86,7 +99,7 @@ abstract contract EvmGame is IEvmReferee, Multicall {
         bytes32[] calldata children,
         IVerde.Opening calldata pre
     ) external {
-        Trial storage trial = _trials[verde][matchId];
+        Trial storage trial = _trial(verde, matchId);
         Stage stage = trial.stage;
         bool opens = _opens(stage);
         if (!opens && stage != Stage.Elements && stage != Stage.Instructions) revert WrongStage(stage);
@@ -133,7 +146,7 @@ abstract contract EvmGame is IEvmReferee, Multicall {
 
     /// @inheritdoc IEvmReferee
     function showTiles(address verde, uint256 matchId, bytes calldata tileA, bytes calldata tileB) external {
-        Trial storage trial = _trials[verde][matchId];
+        Trial storage trial = _trial(verde, matchId);
         Stage stage = trial.stage;
         if (stage != Stage.TileA && stage != Stage.TileB) revert WrongStage(stage);
         bool atOnce = stage == Stage.TileA && trial.since == block.timestamp;
@@ -173,7 +186,7 @@ abstract contract EvmGame is IEvmReferee, Multicall {
     function post(address verde, uint256 matchId, bytes32 root, bytes32[] calldata proof, bytes32[] calldata children)
         external
     {
-        Trial storage trial = _trials[verde][matchId];
+        Trial storage trial = _trial(verde, matchId);
         Stage stage = trial.stage;
         if (stage != Stage.TraceA && stage != Stage.TraceB) revert WrongStage(stage);
         bool isA = stage == Stage.TraceA;
@@ -231,7 +244,7 @@ abstract contract EvmGame is IEvmReferee, Multicall {
     /// @inheritdoc IEvmReferee
     function conclude(address verde, uint256 matchId) external {
         (Ruling ruling,) = _ruling(_ask(verde, matchId, IVerde.terms.selector));
-        Trial storage trial = _trials[verde][matchId];
+        Trial storage trial = _trial(verde, matchId);
         if (trial.stage != Stage.Done) _rule(verde, matchId, trial, ruling);
         IVerde(verde).judge(matchId, "");
     }
@@ -240,12 +253,12 @@ abstract contract EvmGame is IEvmReferee, Multicall {
 
     /// @inheritdoc IEvmReferee
     function getTrial(address verde, uint256 matchId) external view returns (Trial memory) {
-        Trial storage stored = _trials[verde][matchId];
+        Trial storage stored = _trial(verde, matchId);
         uint256 slot;
         assembly ("memory-safe") {
             slot := stored.slot
         }
-        Unpack.returnStruct(slot, hex"2020200505050502010101010101010605080805");
+        Unpack.returnStruct(slot, hex"202020050505050101010101010101040605080805");
     }
 
     /// @dev Verbs of a trial: two levels with their openings, two tiles, two posts, the execution.
@@ -256,7 +269,7 @@ abstract contract EvmGame is IEvmReferee, Multicall {
 
     /// @dev The ruling of a trial: its own, or by time. Reverts if there is none yet.
     function _ruling(Question memory question) internal view returns (Ruling, uint256 verbs) {
-        Trial storage trial = _trials[question.verde][question.matchId];
+        Trial storage trial = _trial(question.verde, question.matchId);
         Stage stage = trial.stage;
         if (stage == Stage.Done) return (trial.ruling, trial.verbs);
         bool dueA = stage == Stage.None || trial.turn == IVerde.Side.A;
@@ -301,8 +314,23 @@ abstract contract EvmGame is IEvmReferee, Multicall {
         return stage == Stage.Open || stage == Stage.OpenTrace;
     }
 
+    /// @dev The storage of a trial, empty if it has not begun.
+    function _trial(address verde, uint256 matchId) private view returns (Trial storage trial) {
+        trial = _trials[verde][matchId % PLACES];
+        if (trial.matchId != matchId) trial = _trials[verde][matchId + PLACES];
+    }
+
+    /// @dev Whether nothing of a trial can happen any more. One that ended by time may never have been concluded: then nobody asks any more.
+    function _over(address verde, Trial storage trial) private view returns (bool) {
+        Stage stage = trial.stage;
+        if (stage == Stage.None || stage == Stage.Done) return true;
+        // SAFETY: with too little gas for the question, the caller, who needs more for what follows, fails as well.
+        (bool asked,) = verde.staticcall(abi.encodeCall(IVerde.terms, (trial.matchId)));
+        return !asked;
+    }
+
     function _at(address verde, uint256 matchId, Stage stage) private view returns (Trial storage trial) {
-        trial = _trials[verde][matchId];
+        trial = _trial(verde, matchId);
         if (trial.stage != stage) revert WrongStage(trial.stage);
     }
 

@@ -267,6 +267,8 @@ class Sender:
             return False
         verde = Verde(self.rpc, call.verde or call.to)
         match = verde.get_match(call.match_id)
+        if match.phase is Phase.NONE:  # another match has taken the place of one that ended
+            return call.match_id <= verde.match_count()
         verbs = TrialReferee(verde, call.to).get_trial(call.match_id).verbs if call.verde else match.verbs
         return match.phase is Phase.DONE or verbs != call.verbs
 

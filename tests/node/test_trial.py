@@ -27,6 +27,7 @@ from node.structs import (
     Reason,
     RefereeKind,
     Ruling,
+    Side,
     Standing,
     Status,
     Trial,
