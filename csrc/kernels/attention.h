@@ -168,10 +168,7 @@ static void store_tile(const float* sums, int64_t features, const LaneTile& t, c
 
 // Packs X, whose element (k, f) is at view.at(f, k), into panels of features.
 static void pack_features(const View& x, const Panels& panels, int64_t depth, float* packed) {
-  for (int64_t i = 0; i < panels.count; ++i) {
-    const int64_t row = panels.start(i);
-    pack_a(x, row, panels.start(i + 1) - row, 0, depth, packed + row * depth);
-  }
+  pack_panels(x, panels, 0, panels.count, depth, packed);
 }
 
 // dst[k - k0][width]: rows of src (contiguous along k) become lanes; post(x, vector) sees them before they are stored.

@@ -48,8 +48,7 @@ static void convolve_points(const Gathered& g, int threads) {
     const View a{(const char*)(own.a + g.start * g.a_channel), along ? 4 * g.a_row : 4, along ? 4 : 4 * g.a_channel};
     float* const packed = (float*)scratch(0, sizeof(float) * g.rows * depth + 64);
     parallel_for(panels.count, ceil_div(32768, kRows * depth), (int)workers, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        pack_a(a, panels.start(i), panels.start(i + 1) - panels.start(i), 0, depth, packed + panels.start(i) * depth);
+      pack_panels(a, panels, begin, end, depth, packed);
     });
     parallel_dynamic(g.images * across * down, (int)workers, [&](int64_t i) {
       const int64_t image = i / (across * down), y = i % down, x = i / down % across;

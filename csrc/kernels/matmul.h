@@ -182,11 +182,35 @@ RO_INLINE void pack_straight(const View& src, int64_t n, int64_t kc, int64_t wid
   }
 }
 
-// One panel of A, all of k: dst[k][height].
-static void pack_a(const View& a, int64_t m0, int64_t height, int64_t k0, int64_t kc, float* dst) {
+// Panels [i0, i1) of an A that is contiguous along its rows. A panel takes less than a cache line of every k, and where the k lie a
+// multiple of a page apart few of them stay in a cache: so some panels for some k at a time, that every line is fetched once.
+template <int32_t dtype>
+static void pack_panels_straight(const View& a, const Panels& panels, int64_t i0, int64_t i1, int64_t depth, float* packed) {
+  constexpr int64_t kSome = 16, kSteps = 8;
+  for (int64_t i = i0; i < i1; i += kSome)
+    for (int64_t k0 = 0; k0 < depth; k0 += kSteps)
+      for (int64_t j = i; j < i1 && j < i + kSome; ++j) {
+        const int64_t row = panels.start(j), height = panels.start(j + 1) - row;
+        const int64_t width = ceil_div(height, kLanes) * kLanes, k1 = min64(k0 + kSteps, depth);
+        const char* from = a.at(row, k0);
+        float* to = packed + row * depth + k0 * height;
+        // Whole vectors: a load may run into the panels after this one, a store into its own next k, which is written later.
+        const int64_t whole = row + width <= panels.rows ? min64(k1, depth - ceil_div(width - height, height)) : k0;
+        int64_t k = k0;
+        for (; k < whole; ++k, from += a.col, to += height)
+          for (int64_t c = 0; c < width; c += kLanes) load_as<dtype>(from + item_size(dtype) * c).store(to + c);
+        if (k < k1) pack_straight<dtype>({from, a.col, a.row}, height, k1 - k, height, to);
+      }
+}
+
+// Panels [i0, i1) of A, all of k: panel i at start(i) * depth as [k][height].
+static void pack_panels(const View& a, const Panels& panels, int64_t i0, int64_t i1, int64_t depth, float* packed) {
   with_float(a.dtype, [&](auto dtype) {
-    if (a.along_columns()) pack_transposed<dtype>(a.from(m0, 0), height, k0, kc, height, dst);
-    else pack_straight<dtype>(a.from(m0, k0).transposed(), height, kc, height, dst);
+    if (!a.along_columns()) return pack_panels_straight<dtype>(a, panels, i0, i1, depth, packed);
+    for (int64_t i = i0; i < i1; ++i) {
+      const int64_t row = panels.start(i), height = panels.start(i + 1) - row;
+      pack_transposed<dtype>(a.from(row, 0), height, 0, depth, height, packed + row * depth);
+    }
   });
 }
 
@@ -503,8 +527,7 @@ static void product(Product p, int threads) {
   const int64_t work = p.m * p.n * p.k;
   const int64_t workers = max64(1, min64(threads, work / 32768));
   parallel_for(panels.count, ceil_div(32768, kRows * p.k), (int)workers, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i)
-      pack_a(p.a, panels.start(i), panels.start(i + 1) - panels.start(i), 0, p.k, packed + panels.start(i) * p.k);
+    pack_panels(p.a, panels, begin, end, p.k, packed);
   });
   // A grid of threads over C whose parts are nearly square; no more of them than there are panels.
   const int64_t columns = ceil_div(p.n, kCols);

@@ -25,9 +25,32 @@ static inline void with_item(int size, const Body& body) {
   }
 }
 
+// Whether an output of that many bytes is written past the caches, which could not keep it: its lines are not read first then. With one
+// thread: two reach what the memory takes either way.
+RO_OP bool past_caches(int64_t bytes, int64_t run, int threads) { return threads == 1 && bytes >= 12 << 20 && run >= 1024; }
+
+// Copies past the caches; `done` makes that visible to other threads.
+#if defined(RO_ISA_AVX512) || defined(RO_ISA_AVX2)
+RO_OP void copy_past_caches(char* to, const char* from, int64_t bytes) {
+  constexpr int64_t kAhead = 2048;
+  int64_t i = -(intptr_t)to & 63;
+  std::memcpy(to, from, i);
+  for (; i + 64 <= bytes; i += 64) {
+    __builtin_prefetch(from + i + kAhead, 0, 0);
+    for (int v = 0; v < 64; v += 32) _mm256_stream_si256((__m256i*)(to + i + v), _mm256_loadu_si256((const __m256i*)(from + i + v)));
+  }
+  std::memcpy(to + i, from + i, bytes - i);
+}
+RO_OP void done() { _mm_sfence(); }
+#else
+RO_OP void copy_past_caches(char* to, const char* from, int64_t bytes) { std::memcpy(to, from, bytes); }
+RO_OP void done() {}
+#endif
+
 // memcpy of a run: plain vector copies are faster than what the library does for runs from a cache line to pages, which fit the caches.
-RO_OP void copy_run(char* to, const char* from, int64_t bytes) {
+RO_OP void copy_run(char* to, const char* from, int64_t bytes, bool past = false) {
   constexpr int64_t kVector = 4 * kLanes;
+  if (past && bytes >= 64) return copy_past_caches(to, from, bytes);
   if (bytes < kVector || bytes > (1 << 20)) {
     std::memcpy(to, from, bytes);
     return;
@@ -43,7 +66,7 @@ struct Grid {
 };
 
 template <class T>
-static inline void copy_grid(const Grid& g, const char* from, char* to, int threads) {
+static inline void copy_grid(const Grid& g, const char* from, char* to, int threads, int64_t output) {
   if (g.outer * g.rows * g.items == 0) return;
   if (g.items == 1) {  // one by one: split by rows
     parallel_for(g.outer * g.rows, kCopyGrain, threads, [&](int64_t begin, int64_t end) {
@@ -57,12 +80,14 @@ static inline void copy_grid(const Grid& g, const char* from, char* to, int thre
     });
     return;
   }
-  parallel_for(g.outer * g.rows * g.items, kCopyGrain, threads, [&](int64_t begin, int64_t end) {
+  const int64_t n = g.outer * g.rows * g.items;
+  const bool past = past_caches(output, g.items * sizeof(T), threads);
+  parallel_for(n, kCopyGrain, threads, [&](int64_t begin, int64_t end) {
     int64_t item = begin % g.items, r = begin / g.items % g.rows, o = begin / g.items / g.rows;
     for (int64_t i = begin; i < end;) {
       const int64_t n = g.items - item < end - i ? g.items - item : end - i;
       copy_run(to + (o * g.to_outer + r * g.to_row + item) * sizeof(T), from + (o * g.from_outer + r * g.from_row + item) * sizeof(T),
-               n * sizeof(T));
+               n * sizeof(T), past);
       i += n;
       item = 0;
       if (++r == g.rows) {
@@ -70,10 +95,12 @@ static inline void copy_grid(const Grid& g, const char* from, char* to, int thre
         ++o;
       }
     }
+    if (past) done();
   });
 }
-static inline void copy_grid(int size, const Grid& g, const void* from, void* to, int threads) {
-  with_item(size, [&](auto item) { copy_grid<decltype(item)>(g, (const char*)from, (char*)to, threads); });
+// output: bytes of the whole output.
+static inline void copy_grid(int size, const Grid& g, const void* from, void* to, int threads, int64_t output) {
+  with_item(size, [&](auto item) { copy_grid<decltype(item)>(g, (const char*)from, (char*)to, threads, output); });
 }
 
 // Sizes around an axis.
@@ -117,23 +144,36 @@ struct Permuted {
   }
 };
 
-constexpr int kTile = 16;
+constexpr int kTile = 16;  // 64 bytes of f32: whole cache lines are read and written
 
 // out[i * to + j] = in[j * from + i] for i < rows, j < columns.
 template <class T>
 static inline void transpose_tile(const char* in, int64_t from, char* out, int64_t to, int rows, int columns) {
-  T block[kTile][kTile];
-  if (rows == kTile && columns == kTile) {
-    T lines[kTile][kTile];
+  if (rows < kTile || columns < kTile) {
+    for (int i = 0; i < rows; ++i) {
+      for (int j = 0; j < columns; ++j) std::memcpy(out + (i * to + j) * sizeof(T), in + (j * from + i) * sizeof(T), sizeof(T));
+    }
+  } else if constexpr (sizeof(T) == 4) {
+    for (int i = 0; i < kTile; i += kLanes) {
+      F block[kTile / kLanes][kLanes];
+#pragma GCC unroll 4
+      for (int b = 0; b < kTile / kLanes; ++b) {
+#pragma GCC unroll 16
+        for (int j = 0; j < kLanes; ++j) block[b][j] = F::load(in + ((b * kLanes + j) * from + i) * 4);
+        transpose(block[b]);
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < kLanes; ++r)
+#pragma GCC unroll 4
+        for (int b = 0; b < kTile / kLanes; ++b) block[b][r].store(out + ((i + r) * to + b * kLanes) * 4);
+    }
+  } else {
+    T lines[kTile][kTile], block[kTile][kTile];
     for (int j = 0; j < kTile; ++j) std::memcpy(lines[j], in + j * from * sizeof(T), sizeof lines[j]);
     for (int i = 0; i < kTile; ++i) {
       for (int j = 0; j < kTile; ++j) block[i][j] = lines[j][i];
     }
     for (int i = 0; i < kTile; ++i) std::memcpy(out + i * to * sizeof(T), block[i], sizeof block[i]);
-    return;
-  }
-  for (int i = 0; i < rows; ++i) {
-    for (int j = 0; j < columns; ++j) std::memcpy(out + (i * to + j) * sizeof(T), in + (j * from + i) * sizeof(T), sizeof(T));
   }
 }
 
@@ -151,24 +191,40 @@ static inline void permute_items(const Call& call) {
     to[d] = run;
     run *= p.shape[d];
   }
-  // Runs of the output that are runs of the input.
+  // Runs of the output that are runs of the input, in the input's order or the output's: whichever has the shorter inner dimension, so
+  // that the other side is a few streams.
   if (p.stride[last] == 1) {
+    int order[kMaxRank];
+    for (int d = 0; d < last; ++d) {
+      int at = d;
+      for (; at > 0 && p.stride[order[at - 1]] < p.stride[d]; --at) order[at] = order[at - 1];
+      order[at] = d;
+    }
+    if (last > 0 && p.shape[order[last - 1]] >= p.shape[last - 1])
+      for (int d = 0; d < last; ++d) order[d] = d;
+    const bool past = past_caches(n * sizeof(T), row * sizeof(T), call.threads);
     parallel_for(n / row, kCopyGrain / row + 1, call.threads, [&](int64_t begin, int64_t end) {
-      int64_t at = 0, c[kMaxRank];
-      for (int64_t d = last - 1, rest = begin; d >= 0; --d) {
+      int64_t source = 0, target = 0, c[kMaxRank];
+      for (int64_t k = last - 1, rest = begin; k >= 0; --k) {
+        const int d = order[k];
         c[d] = rest % p.shape[d];
         rest /= p.shape[d];
-        at += c[d] * p.stride[d];
+        source += c[d] * p.stride[d];
+        target += c[d] * to[d];
       }
       for (int64_t r = begin; r < end; ++r) {
-        copy_run(out + r * row * sizeof(T), in + at * sizeof(T), row * sizeof(T));
-        for (int d = last - 1; d >= 0; --d) {
-          at += p.stride[d];
+        copy_run(out + target * sizeof(T), in + source * sizeof(T), row * sizeof(T), past);
+        for (int k = last - 1; k >= 0; --k) {
+          const int d = order[k];
+          source += p.stride[d];
+          target += to[d];
           if (++c[d] < p.shape[d]) break;
           c[d] = 0;
-          at -= p.shape[d] * p.stride[d];
+          source -= p.shape[d] * p.stride[d];
+          target -= p.shape[d] * to[d];
         }
       }
+      if (past) done();
     });
     return;
   }
@@ -181,10 +237,10 @@ static inline void permute_items(const Call& call) {
   const int64_t row_tiles = (rows + kTile - 1) / kTile, column_tiles = (row + kTile - 1) / kTile;
   const int64_t tiles = n / row / rows * row_tiles * column_tiles;
   parallel_for(tiles, kCopyGrain / (kTile * kTile), call.threads, [&](int64_t begin, int64_t end) {
-    for (int64_t t = begin; t < end; ++t) {
-      const int64_t i = t % row_tiles * kTile, j = t / row_tiles % column_tiles * kTile;
-      int64_t rest = t / row_tiles / column_tiles;
-      int64_t source = i + j * p.stride[last], target = i * to[flat] + j;
+    for (int64_t t = begin; t < end;) {
+      int64_t i = t % row_tiles;
+      const int64_t i_end = row_tiles - i < end - t ? row_tiles : i + end - t, j = t / row_tiles % column_tiles * kTile;
+      int64_t rest = t / row_tiles / column_tiles, source = j * p.stride[last], target = j;
       for (int d = last - 1; d >= 0; --d) {
         if (d == flat) continue;
         const int64_t c = rest % p.shape[d];
@@ -192,8 +248,11 @@ static inline void permute_items(const Call& call) {
         source += c * p.stride[d];
         target += c * to[d];
       }
-      transpose_tile<T>(in + source * sizeof(T), p.stride[last], out + target * sizeof(T), to[flat],
-                        (int)(rows - i < kTile ? rows - i : kTile), (int)(row - j < kTile ? row - j : kTile));
+      t += i_end - i;
+      const int columns = (int)(row - j < kTile ? row - j : kTile);
+      for (; i < i_end; ++i)
+        transpose_tile<T>(in + (source + i * kTile) * sizeof(T), p.stride[last], out + (target + i * kTile * to[flat]) * sizeof(T), to[flat],
+                          (int)(rows - i * kTile < kTile ? rows - i * kTile : kTile), columns);
     }
   });
 }
@@ -211,9 +270,10 @@ RO_KERNEL_ANY(slice) {
   const int64_t start = call.params[1], step = y.length > 1 ? call.params[2] : 1;  // any step fits a single position
   const int size = item_size(call.out.dtype);
   const char* from = (const char*)call.in[0].data + start * x.inner * size;
+  const int64_t bytes = element_count(call.out) * size;
   const int64_t span = x.length * x.inner;
-  if (step == 1) copy_grid(size, {x.outer, 1, y.length * x.inner, span, 0, y.length * x.inner, 0}, from, call.out.data, call.threads);
-  else copy_grid(size, {x.outer, y.length, x.inner, span, step * x.inner, y.length * x.inner, x.inner}, from, call.out.data, call.threads);
+  if (step == 1) copy_grid(size, {x.outer, 1, y.length * x.inner, span, 0, y.length * x.inner, 0}, from, call.out.data, call.threads, bytes);
+  else copy_grid(size, {x.outer, y.length, x.inner, span, step * x.inner, y.length * x.inner, x.inner}, from, call.out.data, call.threads, bytes);
 }
 
 RO_KERNEL_ANY(slice_grad) {
@@ -226,8 +286,8 @@ RO_KERNEL_ANY(slice_grad) {
                [&](int64_t begin, int64_t end) { std::memset(out + begin, 0, end - begin); });
   char* const to = out + start * x.inner * size;
   const int64_t span = x.length * x.inner;
-  if (step == 1) copy_grid(size, {x.outer, 1, y.length * x.inner, y.length * x.inner, 0, span, 0}, call.in[0].data, to, call.threads);
-  else copy_grid(size, {x.outer, y.length, x.inner, y.length * x.inner, x.inner, span, step * x.inner}, call.in[0].data, to, call.threads);
+  if (step == 1) copy_grid(size, {x.outer, 1, y.length * x.inner, y.length * x.inner, 0, span, 0}, call.in[0].data, to, call.threads, 0);
+  else copy_grid(size, {x.outer, y.length, x.inner, y.length * x.inner, x.inner, span, step * x.inner}, call.in[0].data, to, call.threads, 0);
 }
 
 RO_KERNEL_ANY(cat) {
@@ -237,21 +297,23 @@ RO_KERNEL_ANY(cat) {
   const int64_t row = out.length * out.inner * size;
   if (row == 0) return;
   if (out.outer > call.threads && row >= 256) {  // in the output's order; not where the runs are a few bytes
+    const bool past = past_caches(out.outer * row, row / call.inputs, call.threads);
     parallel_for(out.outer, kCopyGrain * 4 / row + 1, call.threads, [&](int64_t begin, int64_t end) {
       char* to = (char*)call.out.data + begin * row;
       for (int64_t o = begin; o < end; ++o)
         for (int k = 0; k < call.inputs; ++k) {
           const int64_t bytes = call.in[k].shape[axis] * out.inner * size;
-          if (bytes > 0) copy_run(to, (const char*)call.in[k].data + o * bytes, bytes);
+          if (bytes > 0) copy_run(to, (const char*)call.in[k].data + o * bytes, bytes, past);
           to += bytes;
         }
+      if (past) done();
     });
     return;
   }
   char* to = (char*)call.out.data;
   for (int k = 0; k < call.inputs; ++k) {
     const int64_t items = call.in[k].shape[axis] * out.inner;
-    copy_grid(size, {out.outer, 1, items, items, 0, out.length * out.inner, 0}, call.in[k].data, to, call.threads);
+    copy_grid(size, {out.outer, 1, items, items, 0, out.length * out.inner, 0}, call.in[k].data, to, call.threads, out.outer * row);
     to += items * size;
   }
 }
@@ -325,7 +387,7 @@ RO_KERNEL_ANY(scatter) {
   const int axis = (int)call.params[0];
   const int size = item_size(x.dtype);
   const int64_t n = element_count(x);
-  if (call.out.data != x.data) copy_grid(size, {1, 1, n, 0, 0, 0, 0}, x.data, call.out.data, call.threads);
+  if (call.out.data != x.data) copy_grid(size, {1, 1, n, 0, 0, 0, 0}, x.data, call.out.data, call.threads, n * size);
   if (element_count(index) == 0) return;
   const int64_t length = index.shape[axis], range = x.shape[axis];
   const Lines lines(index, x, axis);  // different lines write to different places
@@ -348,21 +410,25 @@ RO_KERNEL_ANY(embedding) {
   const Tensor &weight = call.in[0], &index = call.in[1];
   const int64_t bytes = weight.shape[1] * item_size(weight.dtype), range = weight.shape[0];
   if (bytes == 0) return;
-  parallel_for(element_count(index), 4 * kCopyGrain / bytes + 1, call.threads, [&](int64_t begin, int64_t end) {
+  const int64_t count = element_count(index);
+  const bool past = past_caches(count * bytes, bytes, call.threads);
+  parallel_for(count, 4 * kCopyGrain / bytes + 1, call.threads, [&](int64_t begin, int64_t end) {
+    int64_t row = load_integer(index.data, index.dtype, begin);
     for (int64_t t = begin; t < end; ++t) {
-      const int64_t row = load_integer(index.data, index.dtype, t);
       const int64_t next = t + 1 < end ? load_integer(index.data, index.dtype, t + 1) : -1;
       if (next >= 0 && next < range)
         for (int64_t i = 0; i < bytes && i < 512; i += 64) __builtin_prefetch((const char*)weight.data + next * bytes + i);
       char* to = (char*)call.out.data + t * bytes;
-      if (row >= 0 && row < range) copy_run(to, (const char*)weight.data + row * bytes, bytes);
+      if (row >= 0 && row < range) copy_run(to, (const char*)weight.data + row * bytes, bytes, past);
       else std::memset(to, 0, bytes);
+      row = next;
     }
+    if (past) done();
   });
 }
 
-// Threads share out the columns, or the rows where there are few columns: each adds its part in ascending t. An output in bf16 or f16 is
-// summed in f32 in working memory, some rows at a time.
+// Threads share out the output, to begin it in long runs; then the columns, or the rows where there are few columns: each adds its part
+// in ascending t. An output in bf16 or f16 is summed in f32 in working memory, some rows at a time.
 RO_KERNEL_ANY(embedding_grad) {
   constexpr int64_t kRowBlock = 1024, kColumns = 512;
   const Tensor &dy = call.in[0], &index = call.in[1];
@@ -373,20 +439,20 @@ RO_KERNEL_ANY(embedding_grad) {
   char* const out = (char*)call.out.data;
   const char* const carry = call.inputs > 2 ? (const char*)call.in[2].data : nullptr;
   if (rows * width == 0) return;
-  // Sums of rows [row_begin, row_end), columns [begin, end) to `sums`, `stride` bytes a row.
-  const auto block = [&](int64_t row_begin, int64_t row_end, int64_t begin, int64_t end, char* sums, int64_t stride) {
-    alignas(64) float wide[kColumns];
-    for (int64_t v = row_begin; v < row_end; ++v) {
-      char* to = sums + (v - row_begin) * stride;
-      if (!carry) {
-        std::memset(to, 0, 4 * (end - begin));
-        continue;
-      }
-      const char* from = carry + 4 * (v * width + begin);
-      int64_t i = 0;
-      for (; i + kLanes <= end - begin; i += kLanes) canonical(F::load(from + 4 * i)).store(to + 4 * i);
-      if (i < end - begin) canonical(F::load(from + 4 * i, (int)(end - begin - i))).store(to + 4 * i, (int)(end - begin - i));
+  // Zeros, or n values of the carry from element `at` on.
+  const auto first = [&](int64_t at, int64_t n, char* to) {
+    if (!carry) {
+      std::memset(to, 0, 4 * n);
+      return;
     }
+    const char* from = carry + 4 * at;
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes) canonical(F::load(from + 4 * i)).store(to + 4 * i);
+    if (i < n) canonical(F::load(from + 4 * i, (int)(n - i))).store(to + 4 * i, (int)(n - i));
+  };
+  // Adds rows [row_begin, row_end), columns [begin, end) to `sums`, `stride` bytes a row.
+  const auto fold = [&](int64_t row_begin, int64_t row_end, int64_t begin, int64_t end, char* sums, int64_t stride) {
+    alignas(64) float wide[kColumns];
     for (int64_t t = start; t < stop; ++t) {
       const int64_t v = load_integer(index.data, index.dtype, t);
       if (v < row_begin || v >= row_end) continue;
@@ -399,17 +465,18 @@ RO_KERNEL_ANY(embedding_grad) {
     }
   };
   const auto part = [&](int64_t row_begin, int64_t row_end, int64_t begin, int64_t end) {
-    if (!rounds && dy.dtype == kF32) return block(row_begin, row_end, begin, end, out + 4 * (row_begin * width + begin), 4 * width);
+    if (!rounds && dy.dtype == kF32) return fold(row_begin, row_end, begin, end, out + 4 * (row_begin * width + begin), 4 * width);
     for (int64_t c = begin; c < end; c += kColumns) {
       const int64_t last = c + kColumns < end ? c + kColumns : end;
       if (!rounds) {
-        block(row_begin, row_end, c, last, out + 4 * (row_begin * width + c), 4 * width);
+        fold(row_begin, row_end, c, last, out + 4 * (row_begin * width + c), 4 * width);
         continue;
       }
       char* const sums = (char*)scratch(7, 4 * kRowBlock * kColumns);
       for (int64_t r = row_begin; r < row_end; r += kRowBlock) {
         const int64_t end_row = r + kRowBlock < row_end ? r + kRowBlock : row_end;
-        block(r, end_row, c, last, sums, 4 * kColumns);
+        for (int64_t v = r; v < end_row; ++v) first(v * width + c, last - c, sums + (v - r) * 4 * kColumns);
+        fold(r, end_row, c, last, sums, 4 * kColumns);
         for (int64_t v = r; v < end_row; ++v)
           narrow(out_dtype, (const float*)(sums + (v - r) * 4 * kColumns), out + 2 * (v * width + c), last - c);
       }
@@ -417,6 +484,8 @@ RO_KERNEL_ANY(embedding_grad) {
   };
   const int64_t work = rows * width + (stop - start) * width;
   const int64_t workers = work / kCopyGrain < call.threads ? work / kCopyGrain : call.threads;
+  if (!rounds)
+    parallel_for(rows * width, kCopyGrain * 4, call.threads, [&](int64_t begin, int64_t end) { first(begin, end - begin, out + 4 * begin); });
   if (width >= 64 * workers) {
     const int64_t blocks = (width + 15) / 16;  // whole cache lines
     parallel_for(blocks, (blocks + workers) / (workers + 1) + 1, call.threads, [&](int64_t begin, int64_t end) {

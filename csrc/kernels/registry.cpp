@@ -6,6 +6,9 @@
 #include <memory>
 #include <new>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
@@ -42,6 +45,8 @@ void store_bits(void* data, int32_t dtype, int64_t index, uint64_t bits) {
   const int size = item_size(dtype);
   std::memcpy((char*)data + index * size, &bits, size);  // little-endian
 }
+
+constexpr size_t kHugePage = 1 << 21;
 
 struct FreeAligned {
   void operator()(void* p) const { std::free(p); }
@@ -157,12 +162,17 @@ const char* isa_name(Isa isa) {
 void* scratch(int slot, size_t bytes) {
   Slot& s = scratch_slots[slot];
   if (s.bytes < bytes) {
-    const size_t rounded = (bytes + 4095) / 4096 * 4096;
+    // Large ones in huge pages where the system has them: packed matrices then lie in a cache as they lie in memory, and touch few pages.
+    const bool huge = bytes >= kHugePage / 4;
+    const size_t unit = huge ? kHugePage : 4096, rounded = (bytes + unit - 1) / unit * unit;
     s.memory.reset();
     s.bytes = 0;
-    void* p = std::aligned_alloc(64, rounded);
+    void* p = std::aligned_alloc(huge ? kHugePage : 64, rounded);
     if (!p) throw std::bad_alloc();
     s.memory.reset(p);
+#if defined(MADV_HUGEPAGE)
+    if (huge) madvise(p, rounded, MADV_HUGEPAGE);
+#endif
     s.bytes = rounded;
   }
   return s.memory.get();
