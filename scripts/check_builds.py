@@ -1,10 +1,11 @@
 """Builds csrc with several compilers and for ARM, and runs the golden cases in each build (docs/reproducibility.md).
 
-    python scripts/check_builds.py [BUILD ...] [--jobs N] [--list]
+    python scripts/check_builds.py [BUILD ...] [--jobs N]
 
-Without a name all builds. Needs the Debian packages of PACKAGES and an installed extension (the case file is written by
-tests/repops/golden.py). Exit code 0: all builds give the golden hashes, the sanitizers have nothing to say, and each
-negative control, a build with a forbidden option, gives other hashes; 1: not so; 2: a tool is missing.
+Without a name all builds, N at a time (default: one for each core). Needs the Debian packages of PACKAGES and an
+installed extension (tests/repops/golden.py writes the case file). Exit code 0: all builds give the golden hashes, the
+sanitizers have nothing to say, and each negative control, a build with a forbidden option, gives other hashes; 1: not
+so; 2: a tool is missing.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,16 +52,8 @@ CONTROL_RUNS = (("--isa", "avx2,scalar"),)
 ARM = ("-DCMAKE_SYSTEM_NAME=Linux", "-DCMAKE_SYSTEM_PROCESSOR=aarch64")
 QEMU = ("qemu-aarch64", "-L", "/usr/aarch64-linux-gnu")
 
+# Those that take longest come first.
 BUILDS = {
-    "gcc": Build("x86-64, the compiler of the extension", "g++", X86_RUNS),
-    "clang": Build("x86-64, another compiler", "clang++-16", X86_RUNS),
-    "emulated-avx512": Build(
-        "x86-64, AVX-512 by way of SIMDe",
-        "g++",
-        (("--isa", "avx512", "--threads", "1,3"),),
-        flags="-O1",
-        cmake=("-DVERDE_EMULATE_AVX512=ON",),
-    ),
     "neon": Build(
         "64-bit ARM under qemu",
         "aarch64-linux-gnu-g++",
@@ -73,6 +67,15 @@ BUILDS = {
         (("--threads", "2"), ("--threads", "1", "--offset", "1")),
         flags="-O1",
         all_flags="-fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -g1",
+    ),
+    "gcc": Build("x86-64, the compiler of the extension", "g++", X86_RUNS),
+    "clang": Build("x86-64, another compiler", "clang++-16", X86_RUNS),
+    "emulated-avx512": Build(
+        "x86-64, AVX-512 by way of SIMDe",
+        "g++",
+        (("--isa", "avx512", "--threads", "1,3"),),
+        flags="-O1",
+        cmake=("-DVERDE_EMULATE_AVX512=ON",),
     ),
     # Our own -fno-fast-math and -ffp-contract=off win over a plain -Ofast in the user's flags; the controls undo them.
     "ofast": Build(
@@ -100,7 +103,7 @@ def find_tools(builds: Sequence[Build]) -> None:
         raise Missing(f"{', '.join(missing)} not found. On Debian, as root: apt-get install {PACKAGES}")
 
 
-def make(name: str, build: Build, jobs: int) -> Path:
+def make(name: str, build: Build, say: Callable[[str], None]) -> Path:
     """Builds; returns the program. Raises CalledProcessError."""
     directory = WHERE / name
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
@@ -109,20 +112,20 @@ def make(name: str, build: Build, jobs: int) -> Path:
         "-DVERDE_PYTHON=OFF", "-DVERDE_TOOLS=ON", f"-DCMAKE_CXX_COMPILER={build.compiler}",
         f"-DVERDE_CORE_FLAGS={build.flags}", f"-DCMAKE_CXX_FLAGS={build.all_flags} -Werror", *build.cmake,
     ]  # fmt: skip
-    quiet(["cmake", "-S", str(ROOT), "-B", str(directory), *generator, *launcher, *options])
-    quiet(["cmake", "--build", str(directory), "--target", "ro_golden", "-j", str(jobs)])
+    quiet(["cmake", "-S", str(ROOT), "-B", str(directory), *generator, *launcher, *options], say)
+    quiet(["cmake", "--build", str(directory), "--target", "ro_golden", "-j", "1"], say)
     return directory / "ro_golden"
 
 
-def quiet(command: Sequence[str]) -> None:
+def quiet(command: Sequence[str], say: Callable[[str], None]) -> None:
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if done.returncode != 0:
-        print(done.stdout)
+        say(done.stdout)
         raise subprocess.CalledProcessError(done.returncode, command)
 
 
-def check(name: str, build: Build, program: Path) -> bool:
-    """Runs the cases; prints what was found."""
+def check(build: Build, program: Path, say: Callable[[str], None]) -> bool:
+    """Runs the cases; says what was found."""
     environment = {**os.environ, "OMP_WAIT_POLICY": "PASSIVE", **build.environment}
     for arguments in build.runs:
         begin = time.monotonic()
@@ -133,13 +136,13 @@ def check(name: str, build: Build, program: Path) -> bool:
         differing = list(dict.fromkeys(re.findall(r"^DIFFERS (.*?): [0-9a-f]{32}, not", done.stdout, re.MULTILINE)))
         # What a control does with its wrong numbers is its own affair: it may even crash after the first of them.
         good = bool(differing) if build.control else done.returncode == 0
-        print(f"  {'ok' if good else 'FAILED'}  {' '.join(arguments)}  {took}: {summary(done.returncode, lines)}")
+        say(f"  {'ok' if good else 'FAILED'}  {' '.join(arguments)}  {took}: {summary(done.returncode, lines)}")
         if build.control and good:
             operators = list(dict.fromkeys(d if d.startswith(("training", "group")) else d.split("(")[0].split(" ")[0]
                                            for d in differing))  # fmt: skip
-            print(f"      as it must: {', '.join(operators[:12])}{' ...' if len(operators) > 12 else ''}")
+            say(f"      as it must: {', '.join(operators[:12])}{' ...' if len(operators) > 12 else ''}")
         if not good:
-            print("\n".join("      " + line for line in lines[-40:]))
+            say("\n".join("      " + line for line in lines[-40:]))
             return False
     return True
 
@@ -149,10 +152,25 @@ def summary(code: int, lines: Sequence[str]) -> str:
     return f"ended by signal {-code}" if code < 0 else (lines[-1] if lines else "no output")
 
 
+def make_and_check(name: str, build: Build) -> bool:
+    """Makes a build and runs it; prints what there is to say in one piece."""
+    begin = time.monotonic()
+    said = [f"{name}: {build.what} ({build.compiler})"]
+    try:
+        program = make(name, build, said.append)
+        said.append(f"  built in {time.monotonic() - begin:.1f} s")
+        return check(build, program, said.append)
+    except subprocess.CalledProcessError as error:
+        said.append(f"  FAILED: {error}")
+        return False
+    finally:
+        print("\n".join(said), flush=True)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("builds", nargs="*", metavar="BUILD", help=f"of {', '.join(BUILDS)}; default all")
-    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)), help="builds at a time")
     arguments = parser.parse_args()
     unknown = sorted(set(arguments.builds) - set(BUILDS))
     if unknown:
@@ -164,19 +182,10 @@ def main() -> int:
         print(f"check_builds: {error}", file=sys.stderr)
         return 2
     subprocess.run([sys.executable, str(ROOT / "tests/repops/golden.py"), "--cases", str(CASES)], check=True)
-    failed = []
-    for name, build in chosen.items():
-        begin = time.monotonic()
-        print(f"{name}: {build.what} ({build.compiler})", flush=True)
-        try:
-            program = make(name, build, arguments.jobs)
-            print(f"  built in {time.monotonic() - begin:.1f} s", flush=True)
-            good = check(name, build, program)
-        except subprocess.CalledProcessError as error:
-            print(f"  FAILED: {error}")
-            good = False
-        if not good:
-            failed.append(name)
+    # A build's runs use one core for long, so builds go side by side.
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        good = dict(zip(chosen, pool.map(lambda item: make_and_check(*item), chosen.items()), strict=True))
+    failed = [name for name in chosen if not good[name]]
     print(f"failed: {', '.join(failed)}" if failed else f"{len(chosen)} builds as they must be")
     return 1 if failed else 0
 
