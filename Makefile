@@ -39,13 +39,13 @@ test-python: setup-dev
 	$(BIN)/python -m pytest -n auto
 
 test-contracts: setup-node
-	npx --no-install forge test
+	scripts/forge test
 
 lint: setup-dev setup-node
 	scripts/lint.sh
 
 format: setup-dev setup-node
-	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && npx --no-install forge fmt
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix . && scripts/forge fmt
 
 contracts: setup-dev setup-node
 	$(BIN)/python scripts/build_contracts.py

@@ -35,9 +35,10 @@ class BuildError(Exception):
 
 
 def find_forge() -> str:
-    """Path of forge: the project's own if `npm install` was run, else the one on PATH."""
-    own = ROOT / "node_modules" / ".bin" / "forge"
-    found = str(own) if own.exists() else shutil.which("forge")
+    """Path of forge: the project's own if `npm install` was run (npm's wrapper exits with 0 whatever forge says), else
+    the one on PATH."""
+    own = sorted((ROOT / "node_modules" / "@foundry-rs").glob("forge-*/bin/forge"))
+    found = str(own[0]) if own else shutil.which("forge")
     if found is None:
         raise BuildError("forge is not installed; run `npm install` in the project's root")
     return found

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 .venv/bin/ruff format --check .
 .venv/bin/ruff check .
 .venv/bin/mypy
-npx --no-install forge fmt --check
+scripts/forge fmt --check
 .venv/bin/python scripts/build_contracts.py --check
 .venv/bin/python scripts/build_vectors.py --check
 .venv/bin/python scripts/build_repvm_vectors.py --check

@@ -9,7 +9,7 @@ contracts() {
   local before
   before=$(mktemp -d)
   cp tests/contracts/snapshots/*.json "$before"
-  npx --no-install forge test
+  scripts/forge test
   diff -r "$before" tests/contracts/snapshots || {
     echo "gas has changed: look at the differences, then commit tests/contracts/snapshots" >&2
     return 1

@@ -104,6 +104,7 @@ contract MatchesTest is BaseTest {
         expected.clockB = ALLOWANCE;
         expected.phase = IVerde.Phase.Open;
         expected.rest = 3;
+        expected.matchId = uint40(matchId);
         assertEq(keccak256(abi.encode(verde.getMatch(matchId))), keccak256(abi.encode(expected)));
         assertEq(_standing(taskId, 0), IVerde.Standing.Playing);
         assertEq(_standing(taskId, 1), IVerde.Standing.Playing);

@@ -175,7 +175,7 @@ abstract contract TrialBase is Test {
         Question memory question;
         question.verde = address(asker);
         question.taskId = 3;
-        question.matchId = MATCH;
+        question.matchId = matchId;
         question.programRoot = keccak256(abi.encode(keccak256("VerdeProgram(RO-1,1)"), header));
         question.dataRoot = _data().root();
         question.batchCount = 2;
@@ -971,6 +971,67 @@ contract TrialsTest is TrialBase {
         vm.warp(block.timestamp + 365 days);
         vm.expectRevert(Asker.Over.selector);
         referee.conclude(address(asker), MATCH);
+        assertEq(_trial().ruling, Ruling.AWins);
+    }
+
+    // ---------------------------------------------------------------- Places
+
+    /// A trial that takes the place of an ended one begins and ends as one in a place of its own.
+    function test_AnEndedTrialLeavesItsPlace() public {
+        _load(1);
+        _play(_honest(), _liar(c.value ^ 4, 2));
+        assertEq(_trial().ruling, Ruling.AWins);
+        _load(2);
+        (matchId, sideA, sideB) = (MATCH + 8, _liar(c.value ^ 1, 60), _honest());
+        _ask();
+        _begin();
+        bytes32 begun = keccak256(abi.encode(_trial()));
+        _playOut();
+        assertEq(_trial().ruling, Ruling.BWins);
+        bytes32 ended = keccak256(abi.encode(_trial()));
+        assertEq(referee.getTrial(court, MATCH).stage, IEvmReferee.Stage.None);
+
+        referee = IEvmReferee(deployCode("EvmReferee.sol:EvmReferee"));
+        _ask();
+        _begin();
+        assertEq(begun, keccak256(abi.encode(_trial())), "begun");
+        _playOut();
+        assertEq(ended, keccak256(abi.encode(_trial())), "ended");
+    }
+
+    /// A trial that finds its place taken has one of its own; the other goes on.
+    function test_ALiveTrialKeepsItsPlace() public {
+        _load(1);
+        (sideA, sideB) = (_honest(), _liar(c.value ^ 4, 2));
+        _ask();
+        _begin();
+        bytes32 first = keccak256(abi.encode(_trial()));
+        (IReferee asks, Question memory question) = asker.terms(MATCH);
+        vm.mockCall(court, abi.encodeCall(IVerde.terms, (MATCH)), abi.encode(asks, question));
+        matchId = MATCH + 8;
+        _ask();
+        _begin();
+        assertEq(_trial().matchId, matchId);
+        _playOut();
+        assertEq(_trial().ruling, Ruling.AWins);
+        assertEq(keccak256(abi.encode(referee.getTrial(court, MATCH))), first, "untouched");
+        matchId = MATCH;
+        _ask();
+        _playOut();
+        assertEq(_trial().ruling, Ruling.AWins);
+    }
+
+    /// A trial that ended by time and was never concluded leaves its place too.
+    function test_ATrialThatNobodyAsksForLeavesItsPlace() public {
+        _load(1);
+        (sideA, sideB) = (_honest(), _liar(c.value ^ 4, 2));
+        _ask();
+        _begin();
+        matchId = MATCH + 8;
+        _ask(); // the court asks about the first no longer
+        _begin();
+        assertEq(referee.getTrial(court, MATCH).stage, IEvmReferee.Stage.None);
+        _playOut();
         assertEq(_trial().ruling, Ruling.AWins);
     }
 

@@ -135,9 +135,9 @@ def test_sparse_trees_prove_what_they_hold() -> None:
 
 
 def test_arity_does_not_matter_in_one_transaction_mode(net: Net) -> None:
-    """But for the zero bytes of hashes, which come and go."""
+    """But for the zero bytes of hashes, which come and go, and a word that may be overwritten by itself."""
     totals = [gas.total(replace(SMALL, arity_bits=bits), How.AT_ONCE).gas for bits in (1, 4, 5)]
-    assert max(totals) - min(totals) < 2_000
+    assert max(totals) - min(totals) < 5_000
 
 
 # -- the page ----------------------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ def test_the_contracts_of_the_page_are_up_to_date(page: str) -> None:
 
 def test_limits_are_noticed() -> None:
     nothing = gas.Measured(
-        {}, {}, {"Verde|pair": (1, gas.TRANSACTION_LIMIT), "Verde|open": (1, 1)}, {"Verde": (gas.CODE_LIMIT, None)}
+        {}, {}, {}, {"Verde|pair": (1, gas.TRANSACTION_LIMIT), "Verde|open": (1, 1)}, {"Verde": (gas.CODE_LIMIT, None)}
     )
     assert nothing.problems() == []
     large = replace(nothing, contracts={"Verde": (gas.CODE_LIMIT + 1, None)})
