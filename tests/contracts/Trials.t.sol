@@ -767,7 +767,7 @@ contract TrialsTest is TrialBase {
             _ask();
             _playTo(IEvmReferee.Stage.Execute);
             assertEq(_trial().position, n);
-            for (uint256 k = 0; k < 12; k++) {
+            for (uint256 k = 0; k < 13; k++) {
                 IEvmReferee.Witness memory w = _witness(n);
                 bool touched = _tamper(w, k, i == 0);
                 if (!touched) continue;
@@ -790,6 +790,15 @@ contract TrialsTest is TrialBase {
         }
     }
 
+    /// @dev Loads from another tensor, with a tile that lies in it.
+    function _forge(IEvmReferee.Witness memory w) internal view {
+        bytes memory other = bytes.concat(c.inputs[0]);
+        other[4 * c.element] ^= 0x01;
+        Trees.Tree memory tree = Tiles.tree(other);
+        uint256 place = 4 * c.element / Tiles.BYTES;
+        (w.input.value, w.tile, w.tileProof) = (tree.root(), Tiles.tile(other, place), tree.prove(place));
+    }
+
     function _tamper(IEvmReferee.Witness memory w, uint256 k, bool element) internal view returns (bool) {
         if (k == 0) w.state[100] ^= 0x01;
         else if (k == 1) w.state = bytes.concat(w.state, hex"00");
@@ -803,6 +812,7 @@ contract TrialsTest is TrialBase {
         else if (element && k == 9) w.input.value = Tiles.tree(c.inputs[1]).root();
         else if (element && k == 10) w.input = _openInput(1); // another tensor's place
         else if (element && k == 11) w.tile = Tiles.tile(c.inputs[0], 1);
+        else if (element && k == 12) _forge(w);
         else if (!element && k == 7) w.constants = bytes32(uint256(1));
         else if (!element && k == 8) w.constantsProof[0] = keccak256("sibling");
         else return false;
