@@ -188,7 +188,7 @@ def _post_actions(local: LocalView, task: TaskState, match: MatchState, side: Si
             if missing is not None:
                 yield missing
                 return
-            if match.root_a not in local.trees:
+            if match.at.root_a not in local.trees:
                 children = Place(tree.height, 0, task.arity_bits, ()).opening(tree)
         yield Post(match.match_id, tree.root, tuple(tree.prove(match.at.leaves - 1)), children)
 

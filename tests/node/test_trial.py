@@ -27,7 +27,6 @@ from node.structs import (
     Reason,
     RefereeKind,
     Ruling,
-    Side,
     Standing,
     Status,
     Trial,
