@@ -7,6 +7,7 @@ cd "$(dirname "$0")/.."
 .venv/bin/mypy
 scripts/forge fmt --check
 .venv/bin/python scripts/build_contracts.py --check
+.venv/bin/python scripts/mutate_contracts.py --check
 .venv/bin/python scripts/build_vectors.py --check
 .venv/bin/python scripts/build_repvm_vectors.py --check
 .venv/bin/python scripts/build_trial_vectors.py --check
