@@ -84,7 +84,8 @@ uint64_t element(const std::string& op, const Shape& params, const std::vector<u
 using OperandArg = std::tuple<int, int64_t, int, Shape>;
 using StepArg = std::tuple<std::string, Shape, std::vector<uint64_t>, std::vector<OperandArg>, std::vector<OperandArg>, bool>;
 
-void make_plan(ro::Plan* self, const std::vector<StepArg>& steps, int64_t arena_bytes, const std::optional<std::string>& isa) {
+void make_plan(ro::Plan* self, const std::vector<StepArg>& steps, int64_t arena_bytes, const std::optional<std::string>& isa,
+               bool keep) {
   const auto operand = [](const OperandArg& arg, const std::string& what) {
     const auto& [place, index, dtype, shape] = arg;
     if (place < 0 || place > 4) throw nb::value_error((what + " has the unknown place " + std::to_string(place)).c_str());
@@ -97,7 +98,7 @@ void make_plan(ro::Plan* self, const std::vector<StepArg>& steps, int64_t arena_
     for (const OperandArg& arg : outputs) step.outputs.push_back(operand(arg, "an output of " + op));
     made.push_back(std::move(step));
   }
-  new (self) ro::Plan(std::move(made), arena_bytes, parse_isa(isa));
+  new (self) ro::Plan(std::move(made), arena_bytes, parse_isa(isa), keep);
 }
 
 std::vector<double> run_plan(ro::Plan& plan, const std::vector<nb::object>& state, const std::vector<nb::object>& batch,
@@ -146,20 +147,21 @@ void bind_kernels(nb::module_& m) {
         "The reference: the bit pattern of one output element (row-major index) by the operator's definition.");
   nb::class_<ro::Plan>(m, "Plan",
                        "A program compiled to kernel calls.\n\n"
-                       "Plan(steps, arena_bytes, isa): steps is a list of (op, params, literals, inputs, outputs, in_place).\n"
+                       "Plan(steps, arena_bytes, isa, keep): steps is a list of (op, params, literals, inputs, outputs, in_place).\n"
                        "  op        an operator, or a fused group (fused()), whose outputs then are several\n"
                        "  params    list of int64; literals: list of uint64 patterns\n"
                        "  inputs    list of (place, index, dtype code, shape); place: 0 state, 1 batch, 2 constant (the kinds of a ref),\n"
                        "            3 the arena (index = byte offset; multiples of 64 are fastest), 4 new state (written by an earlier step)\n"
                        "  outputs   the same with place 3 or 4\n"
                        "  in_place  the operator allows its output exactly on an input of the same size; otherwise an overlap is refused\n"
+                       "keep: an arena of this size stays in memory between runs, as long as the plan lives.\n"
                        "Raises ValueError for an unknown operator, an operand outside the arena, an overlap, a size used two ways.")
-      .def("__init__", &make_plan, "steps"_a, "arena_bytes"_a, "isa"_a.none() = nb::none())
+      .def("__init__", &make_plan, "steps"_a, "arena_bytes"_a, "isa"_a.none() = nb::none(), "keep"_a = true)
       .def("run", &run_plan, "state"_a, "batch"_a, "constants"_a, "new_state"_a, "threads"_a, "profile"_a = false,
            "Run all steps. Four lists of C-contiguous buffers by index; only those that a step uses need the right size, lists may be\n"
            "shorter or longer than what is used. new_state[j] may be the buffer of state[i] (a donation): ValueError if a step\n"
-           "would read the old value after the new one is written. Intermediate tensors live in the arena, which is allocated at the first\n"
-           "run and kept. The GIL is released; runs of one plan wait for each other. Slots that no step writes are not touched.\n"
+           "would read the old value after the new one is written. Intermediate tensors live in the arena, which each run\n"
+           "has to itself. The GIL is released; several threads may run one plan. Slots that no step writes are not touched.\n"
            "profile: give the seconds that each step took, else an empty list.")
       .def_prop_ro("arena_bytes", &ro::Plan::arena_bytes)
       .def("__len__", &ro::Plan::size);

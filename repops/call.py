@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from torch.fx import GraphModule
 
-from repops import _kernels
 from repops.capture.builder import Builder, Value
 from repops.capture.lower import lower_nodes
 from repops.dtypes import DType
@@ -23,9 +22,6 @@ from repops.plan import Compiler
 from repops.tensors import Layout, check_memory
 
 Array = np.ndarray[Any, Any]
-
-# A plan keeps its arena; one larger than this is made anew for every call of a `transient` Call.
-_KEPT_ARENA = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +34,13 @@ class Output:
 
 
 class Call:
-    """One graph for inputs of given layouts. isa: as in Executor. transient: do not keep much memory between calls.
+    """One graph for inputs of given layouts. isa: as in Executor. Large memory is not kept between calls.
 
     Raises UnsupportedOperators, CaptureError, ProgramError for results beyond the limits of programs, TensorError for
     those beyond the machine's memory.
     """
 
-    def __init__(self, graph: GraphModule, inputs: Sequence[Layout], isa: str | None, *, transient: bool) -> None:
+    def __init__(self, graph: GraphModule, inputs: Sequence[Layout], isa: str | None) -> None:
         self.outputs = _outputs(graph)
         slots = [(f"y{i}", out.dtype, out.stored) for i, out in enumerate(self.outputs)]
         builder = Builder(slots, [BatchTensor(f"x{i}", x.dtype, x.stored) for i, x in enumerate(inputs)])
@@ -58,18 +54,15 @@ class Call:
                 raise CaptureError("an output was not lowered to its own dtype and shape", "graph", "Report this graph")
             updates.append(stored)
         self.program: Program = builder.finish(updates)
-        self._layout = Compiler(self.program, fused_kernels(isa))
+        layout = Compiler(self.program, fused_kernels(isa))
         results = sum(element_count(y.stored) * y.dtype.itemsize for y in self.outputs)
-        check_memory(results + self._layout.arena_bytes, "results and what lies between need", "graph")
-        self._isa = isa
+        check_memory(results + layout.arena_bytes, "results and what lies between need", "graph")
         self._constants = [c.data for c in self.program.constants]
-        kept = not transient or self._layout.arena_bytes <= _KEPT_ARENA
-        self._plan: _kernels.Plan | None = self._layout.plan(isa) if kept else None
+        self._plan = layout.plan(isa, keep=False)
 
     def run(self, inputs: Sequence[Array], outputs: Sequence[Array], threads: int) -> None:
         """Writes the outputs. inputs, outputs: C-contiguous memory, which must not overlap."""
-        plan = self._plan or self._layout.plan(self._isa)
-        plan.run([], inputs, self._constants, outputs, threads)
+        self._plan.run([], inputs, self._constants, outputs, threads)
 
 
 def _outputs(graph: GraphModule) -> list[Output]:

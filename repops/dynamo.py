@@ -48,7 +48,7 @@ def _compiled(graph: GraphModule, inputs: Sequence[Any], options: Mapping[str, A
     isa = settings.isa()
 
     def compiler(traced: GraphModule, _: Sequence[Any]) -> Callable[..., Any]:
-        return compile_graph(traced, isa, transient=False)
+        return compile_graph(traced, isa)
 
     compiled: Callable[..., Any] = aot_autograd(fw_compiler=compiler, decompositions=decompositions())(graph, inputs)
     return compiled

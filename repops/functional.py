@@ -114,7 +114,7 @@ class Function:
             return tuple(x.contiguous() for x in results)
 
         examples = [torch.empty_strided(x.shape, x.strides, dtype=torch_dtype(x.dtype)) for x in layouts]
-        return self._guarded(lambda: Call(trace_function(function, examples), layouts, isa, transient=True)), several
+        return self._guarded(lambda: Call(trace_function(function, examples), layouts, isa)), several
 
     def _differentiable(self, form: _Form, tensors: list[torch.Tensor]) -> Any:
         if self.__name__ in _ORDERED:
@@ -124,7 +124,7 @@ class Function:
 
         def make() -> Callable[..., Any]:
             def compiler(gm: torch.fx.GraphModule, example_inputs: Sequence[Any]) -> Callable[..., Any]:
-                return compile_graph(gm, isa, transient=True)
+                return compile_graph(gm, isa)
 
             def function(*given: torch.Tensor) -> Any:
                 with AttentionCapture():

@@ -98,9 +98,9 @@ class Compiler:
         """Bytes of the arena."""
         return self._arena.size
 
-    def plan(self, isa: str | None) -> _kernels.Plan:
-        """The plan for an instruction set."""
-        return _kernels.Plan(self.calls, self.arena_bytes, isa)
+    def plan(self, isa: str | None, *, keep: bool = True) -> _kernels.Plan:
+        """The plan for an instruction set. keep: memory for the arena stays between runs."""
+        return _kernels.Plan(self.calls, self.arena_bytes, isa, keep)
 
     def _last_readers(self) -> dict[Ref, int]:
         """For each ref the last unit that reads it; the number of units if a slot is updated from it."""

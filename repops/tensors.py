@@ -160,14 +160,19 @@ def new_array(shape: Shape, dtype: DType) -> tuple[Array, Array]:
     return array, array
 
 
-def new_torch(shape: Shape, dtype: DType) -> tuple[Any, Array]:
-    """A torch result: the tensor, and a numpy array over its memory. Raises TensorError without memory."""
+def new_torch(shape: Shape, dtype: DType, axes: Sequence[int] | None = None) -> tuple[Any, Array]:
+    """A torch result: the tensor, and a numpy array over its memory. Raises TensorError without memory.
+
+    shape: of the memory. axes: where each axis of the tensor lies there, if they are not in order.
+    """
     torch = _torch()
+    order = sorted(range(len(shape)), key=None if axes is None else axes.__getitem__)
+    sizes = shape if axes is None else [shape[i] for i in axes]
     try:
-        tensor = torch.empty(shape, dtype=torch_dtype(dtype))
+        tensor = torch.empty_permuted(sizes, order, dtype=torch_dtype(dtype))
     except (MemoryError, RuntimeError):
         raise _no_memory(shape, dtype) from None
-    bits = tensor.view(torch.int16) if dtype is DType.BF16 else tensor
+    bits = (tensor.view(torch.int16) if dtype is DType.BF16 else tensor).permute(order)
     return tensor, bits.numpy().view(dtype.numpy)
 
 

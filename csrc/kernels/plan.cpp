@@ -1,12 +1,9 @@
 #include "plan.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <chrono>
-#include <cstdlib>
-#include <new>
 
+#include "arena.h"
 #include "fpenv.h"
 #include "registry.h"
 
@@ -36,7 +33,7 @@ bool overlap(int64_t a, int64_t a_bytes, int64_t b, int64_t b_bytes) {
 
 }  // namespace
 
-Plan::Plan(std::vector<PlanStep> steps, int64_t arena_bytes, Isa isa) : steps_(std::move(steps)), arena_bytes_(arena_bytes) {
+Plan::Plan(std::vector<PlanStep> steps, int64_t arena_bytes, Isa isa, bool keep) : steps_(std::move(steps)), arena_bytes_(arena_bytes) {
   if (arena_bytes < 0) throw PlanError("the arena has a negative size");
   for (int64_t i = 0; i < (int64_t)steps_.size(); ++i) {
     const PlanStep& step = steps_[i];
@@ -64,9 +61,8 @@ Plan::Plan(std::vector<PlanStep> steps, int64_t arena_bytes, Isa isa) : steps_(s
           throw PlanError(name_of(steps_, i) + ": the output overlaps an input, and the step is not marked in place (or not exactly on it)");
       }
   }
+  if (keep && arena_bytes > 0) reservation_ = std::make_unique<Reservation>((size_t)arena_bytes);
 }
-
-Plan::~Plan() { std::free(arena_); }
 
 void Plan::note(const Operand& operand, int64_t step, bool write) {
   const int64_t bytes = byte_count(operand.tensor);
@@ -147,19 +143,10 @@ void Plan::run(const std::vector<Memory>& state, const std::vector<Memory>& batc
     if (given[place]) check(place_name((Place)place), *given[place], needs_[place]);
   check_donation(state, new_state);
 
-  std::lock_guard<std::mutex> lock(running_);
-  if (!arena_ && arena_bytes_ > 0) {
-    const size_t page = 2 << 20;
-    const size_t bytes = ((size_t)arena_bytes_ + page - 1) / page * page;
-    arena_ = (char*)std::aligned_alloc(page, bytes);
-    if (!arena_) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-    madvise(arena_, bytes, MADV_HUGEPAGE);  // advice only
-#endif
-  }
+  const Arena arena((size_t)arena_bytes_);
   const auto locate = [&](const Operand& operand) {
     Tensor t = operand.tensor;
-    t.data = operand.place == Place::kArena ? arena_ + operand.index : (*given[(int)operand.place])[operand.index].data;
+    t.data = operand.place == Place::kArena ? arena.data() + operand.index : (*given[(int)operand.place])[operand.index].data;
     return t;
   };
   using Clock = std::chrono::steady_clock;

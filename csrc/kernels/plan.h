@@ -1,12 +1,12 @@
-// A program compiled to a list of kernel calls: no graph, no Python, one arena for all intermediate tensors.
+// A program compiled to a list of kernel calls: no graph, no Python, an arena for the intermediate tensors of a run.
 #pragma once
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "arena.h"
 #include "call.h"
 
 namespace ro {
@@ -42,9 +42,10 @@ struct Memory {
 class Plan {
  public:
   // Throws PlanError: unknown operator, operand outside the arena, output overlapping an input of a step that is not in place.
-  Plan(std::vector<PlanStep> steps, int64_t arena_bytes, Isa isa);
-  ~Plan();
+  // keep: an arena of this size stays in memory between runs, as long as the plan lives.
+  Plan(std::vector<PlanStep> steps, int64_t arena_bytes, Isa isa, bool keep = true);
 
+  // May run in several threads at once.
   // Throws PlanError if a tensor is missing or has another size, or if a donated state tensor would be read after it is written.
   // seconds: what each step took is appended.
   void run(const std::vector<Memory>& state, const std::vector<Memory>& batch, const std::vector<Memory>& constants,
@@ -71,8 +72,7 @@ class Plan {
   std::vector<Bound> bound_;
   std::vector<Need> needs_[5];
   int64_t arena_bytes_;
-  char* arena_ = nullptr;
-  std::mutex running_;  // one arena, one run at a time
+  std::unique_ptr<Reservation> reservation_;
 };
 
 }  // namespace ro
