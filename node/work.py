@@ -9,7 +9,7 @@ import numpy as np
 
 from node.data import Array, State
 from node.structs import Level
-from repops import Executor, Program
+from repops import Executor, Frozen, Program, Ref
 from repops.commit import TensorTree, Tree, height, state_root, tensor_root
 from repops.execute import WalkStep
 from repops.vm import NodeRun
@@ -49,6 +49,8 @@ class Work:
     def __init__(self, job: Job, threads: int = 1) -> None:
         self.job = job
         self.executor = Executor(job.program, threads=threads)
+        self._weights = [s.name for i, s in enumerate(job.program.slots) if s.update == Ref.state(i)]
+        self._frozen: Frozen | None = None
         self._checkpoints: list[State] = []
         self._roots: list[bytes] = []
 
@@ -59,8 +61,17 @@ class Work:
         return self.job.batches[step % len(self.job.batches)]
 
     def advance(self, step: int, state: State) -> State:
-        """The state after a step, given the state before it. Leaves `state` as it is."""
-        return self.executor.run(state, self.batch(step))
+        """The state after a step, given the state before it. Leaves `state` as it is.
+
+        What the program does not change stays the very arrays of `state`.
+        """
+        initial, batch = self.job.initial, self.batch(step)
+        if not self._weights or any(state.get(name) is not initial[name] for name in self._weights):
+            return self.executor.run(state, batch)
+        if self._frozen is None:
+            self._frozen = self.executor.freeze(initial)
+        new = self._frozen.run({name: state[name] for name in self._frozen.slots}, batch)
+        return {slot.name: new.get(slot.name, state[slot.name]) for slot in self.job.program.slots}
 
     def claimed_root(self, step: int, state: State) -> bytes:
         """The root that is claimed for the state after a step."""

@@ -27,7 +27,7 @@ from repops.errors import (
     TensorError,
     UnsupportedOperators,
 )
-from repops.execute import Executor, Walk, WalkStep, execute_node
+from repops.execute import Executor, Frozen, Walk, WalkStep, execute_node
 from repops.graph.ir import BatchTensor, Constant, Input, Node, Program, Ref, RefKind, Slot
 from repops.settings import isa, set_isa, set_threads, threads
 
@@ -46,6 +46,7 @@ __all__ = [
     "CompiledProgram",
     "Constant",
     "Executor",
+    "Frozen",
     "Input",
     "Node",
     "Program",

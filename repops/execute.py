@@ -50,6 +50,7 @@ class CallTime:
 class Executor:
     """Runs one program. threads: how many a kernel may use. isa: a name of `_kernels.isas()`, None for the best.
 
+    `slots`: the names of the state's tensors.
     memory_limit: bytes that node outputs may need at once, default the machine's memory. fuse: let `run` use the fused
     kernels of groups of nodes, which give the same bits.
     Raises ProgramError if the program is not well formed or needs more memory, TensorError for an unknown isa.
@@ -67,17 +68,9 @@ class Executor:
         self.program = program.check()
         self.threads = max(1, threads)
         self.isa = checked_isa(isa)
-        layout = Compiler(program, fused_kernels(self.isa) if fuse else ())
-        limit = memory_limit or machine_memory()
-        if layout.arena_bytes > limit:
-            raise ProgramError(
-                f"its node outputs need {layout.arena_bytes} bytes at once, {limit} are allowed",
-                "program",
-                "Raise memory_limit, or run it on a larger machine",
-            )
-        self._plan = layout.plan(self.isa)
-        self._calls = layout.calls
-        self._written = layout.written
+        self._fuse, self._memory_limit = fuse, memory_limit
+        self._runs = _Runs(self, {})
+        self.slots = self._runs.names
         self._last_use = last_uses(program)
 
     def run(self, state: Tensors, batch: Tensors, donate: bool = False) -> dict[str, Array]:
@@ -87,30 +80,19 @@ class Executor:
         state's own buffers are updated in place and returned; the old values are gone. Raises TensorError for a wrong
         tensor.
         """
-        return self._run(state, batch, donate, profile=False)[0]
+        return self._runs.run(state, batch, donate, self.threads)[0]
 
     def profile(self, state: Tensors, batch: Tensors, donate: bool = False) -> list[CallTime]:
         """Runs one step as `run` does, and gives the time of each kernel call, in their order. Raises TensorError."""
-        seconds = self._run(state, batch, donate, profile=True)[1]
-        return [
-            CallTime(op, _shapes(inputs), _shapes(outputs), taken)
-            for (op, _, _, inputs, outputs, _), taken in zip(self._calls, seconds, strict=True)
-        ]
+        return self._runs.profile(state, batch, donate, self.threads)
 
-    def _run(self, state: Tensors, batch: Tensors, donate: bool, profile: bool) -> tuple[dict[str, Array], list[float]]:
-        states = checked_tensors(self.program.slots, state, "state")
-        batches = checked_tensors(self.program.batch, batch, "batch")
-        if donate:
-            _check_donation(self.program.slots, state, states)
-            new = states
-        else:
-            new = [
-                np.empty(slot.shape, slot.dtype.numpy) if i in self._written else states[i].copy()
-                for i, slot in enumerate(self.program.slots)
-            ]
-        constants = [c.data for c in self.program.constants]
-        seconds: list[float] = self._plan.run(states, batches, constants, new, self.threads, profile)
-        return {slot.name: array for slot, array in zip(self.program.slots, new, strict=True)}, seconds
+    def freeze(self, state: Tensors) -> Frozen:
+        """The program with this state's values of the slots that it does not change, for many runs: inference.
+
+        state: as in `run`; only the slots whose update is the slot itself are read, now and never again. See `Frozen`.
+        Raises TensorError for a wrong tensor.
+        """
+        return Frozen(self, state)
 
     def walk(self, state: Tensors, batch: Tensors, roots: bool = False) -> Walk:
         """Node by node; roots: collect the trace; see `Walk`. Raises TensorError for a wrong tensor."""
@@ -124,6 +106,101 @@ class Executor:
         for _ in walk:
             pass
         return walk.trace()
+
+
+class Frozen:
+    """A program whose weights are given once, by `Executor.freeze`: same bits as `Executor.run`, faster for few rows.
+
+    The weights are the slots that no step changes. `slots` names the others: `run` takes and gives these. What a
+    product of 4 to 256 rows multiplies by is packed for it once, not in each run.
+
+    It reads nothing of the state that it was made from: it holds copies, packed ones of what only such products read,
+    else plain ones, and one for each way in which a matrix is read, such as an embedding tied to the head. `bytes` says
+    how many bytes that is: mostly as many as the weights have, so drop the originals if they are not needed. What is
+    written to them later has no effect here; new weights need a new `freeze`. Constants are packed alike, by every
+    Executor.
+    """
+
+    def __init__(self, executor: Executor, state: Tensors) -> None:
+        self.program = executor.program
+        self.threads = executor.threads
+        states = checked_tensors(self.program.slots, state, "state")
+        weights = {i: states[i] for i, slot in enumerate(self.program.slots) if slot.update == Ref.state(i)}
+        self._runs = _Runs(executor, weights)
+        self.slots = self._runs.names
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the copies."""
+        return self._runs.bytes
+
+    def run(self, state: Tensors, batch: Tensors, donate: bool = False) -> dict[str, Array]:
+        """One step: the new values of `slots`, by name. As `Executor.run`, but state holds exactly `slots`."""
+        return self._runs.run(state, batch, donate, self.threads)[0]
+
+    def profile(self, state: Tensors, batch: Tensors, donate: bool = False) -> list[CallTime]:
+        """As `Executor.profile`, but state holds exactly `slots`."""
+        return self._runs.profile(state, batch, donate, self.threads)
+
+
+class _Runs:
+    """A compiled program with what it reads in every run: constants, weights (slot index -> value), packed matrices."""
+
+    def __init__(self, executor: Executor, weights: Mapping[int, Array]) -> None:
+        program, isa = executor.program, executor.isa
+        frozen = {*map(Ref.state, weights), *map(Ref.constant, range(len(program.constants)))}
+        layout = Compiler(program, fused_kernels(isa) if executor._fuse else (), frozen)
+        limit = executor._memory_limit or machine_memory()
+        if layout.arena_bytes > limit:
+            raise ProgramError(
+                f"its node outputs need {layout.arena_bytes} bytes at once, {limit} are allowed",
+                "program",
+                "Raise memory_limit, or run it on a larger machine",
+            )
+        self._indices = [i for i in range(len(program.slots)) if i not in weights]
+        self._slots = [program.slots[i] for i in self._indices]
+        self.names = tuple(slot.name for slot in self._slots)
+        self._batch = program.batch
+        self._plan = layout.plan(isa)
+        self._calls, self._written = layout.calls, layout.written
+        constants = [c.data for c in program.constants]
+        nothing = np.empty(0, np.uint8)
+        packed = [np.empty(shape, dtype.numpy) for dtype, shape in layout.packed]
+        given = [weights.get(i, nothing) for i in range(len(program.slots))]
+        layout.packing(isa).run(given, [], constants, packed, executor.threads)
+        self._constants = constants + packed
+        # In the places of the slots: the weights that are read as they are; nothing for those that a run is given.
+        read = {operand[:2] for call in layout.calls for operand in call[3]}
+        self._states = [w.copy() if (int(RefKind.STATE), i) in read else nothing for i, w in enumerate(given)]
+        self.bytes = sum(array.nbytes for array in (*packed, *self._states))
+
+    def run(
+        self, state: Tensors, batch: Tensors, donate: bool, threads: int, profile: bool = False
+    ) -> tuple[dict[str, Array], list[float]]:
+        """The new state by slot name, and the seconds of each call if they are asked for."""
+        states = checked_tensors(self._slots, state, "state")
+        batches = checked_tensors(self._batch, batch, "batch")
+        if donate:
+            _check_donation(self._slots, state, states)
+            new = states
+        else:
+            new = [
+                np.empty(slot.shape, slot.dtype.numpy) if i in self._written else old.copy()
+                for i, slot, old in zip(self._indices, self._slots, states, strict=True)
+            ]
+        before, after = list(self._states), list(self._states)
+        for i, old, own in zip(self._indices, states, new, strict=True):
+            before[i], after[i] = old, own
+        seconds: list[float] = self._plan.run(before, batches, self._constants, after, threads, profile)
+        return dict(zip(self.names, new, strict=True)), seconds
+
+    def profile(self, state: Tensors, batch: Tensors, donate: bool, threads: int) -> list[CallTime]:
+        """The time of each call of a run."""
+        seconds = self.run(state, batch, donate, threads, profile=True)[1]
+        return [
+            CallTime(op, _shapes(inputs), _shapes(outputs), taken)
+            for (op, _, _, inputs, outputs, _), taken in zip(self._calls, seconds, strict=True)
+        ]
 
 
 class Walk:

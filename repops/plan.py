@@ -3,12 +3,13 @@
 Node outputs live in one arena; an output's place is free again after its last reader, an elementwise operator takes
 over the place of an input that dies in it, and what becomes a slot's new value is written straight into the slot. The
 state's own buffers may be given for the new state (donation): nothing writes a slot before its old value is read.
+The right operand of a product that never changes can be packed once instead of in each run, with the same bits.
 """
 
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from repops import _kernels
@@ -18,10 +19,14 @@ from repops.fuse import find_groups
 from repops.graph.ir import Input, Program, Ref, RefKind, Shape, element_count
 from repops.ops.table import OPERATORS
 
-_ARENA, _NEW_STATE = 3, 4
+_CONSTANT, _ARENA, _NEW_STATE = int(RefKind.CONSTANT), 3, 4
 _ALIGNMENT = 64
 # A copy is a cat of one: the only operator that copies any dtype and shape.
 _COPY = "cat"
+_PACK, _PACKED_MATMUL = "matmul_pack", "matmul_packed"
+# Rows of a product for which its right operand is packed once: fewer take kernels that need no packing; to more of them
+# packing adds less than 3 %. And the columns that it has at least: fewer may be computed in transposed form.
+_PACKED_ROWS, _PACKED_COLUMNS = range(4, 257), 16
 
 # (place, index or byte offset, dtype code, shape); places as in _kernels.Plan
 Operand = tuple[int, int, int, list[int]]
@@ -75,14 +80,21 @@ class _Unit:
 class Compiler:
     """Lays out one checked program: `calls`, `arena_bytes`, `written` (the slots that a call writes).
 
-    fused: names of the fused kernels that may be used.
+    fused: names of the fused kernels that may be used. frozen: state slots and constants that never change; the calls
+    read `packed` copies of some, by dtype and shape, which lie after the program's constants and are made by
+    `packing`.
     """
 
-    def __init__(self, program: Program, fused: Iterable[str] = ()) -> None:
+    def __init__(self, program: Program, fused: Iterable[str] = (), frozen: Collection[Ref] = ()) -> None:
         self.program = program
         self.calls: list[KernelCall] = []
         self.written: set[int] = set()
-        self._units = _units(program, set(fused))
+        self.packed: list[tuple[DType, Shape]] = []
+        self._packing: list[KernelCall] = []
+        self._packed_as: dict[tuple[Input, tuple[int, ...]], Operand] = {}
+        fused = set(fused)
+        self._frozen = frozenset(frozen) if {_PACK, _PACKED_MATMUL} <= fused else frozenset()
+        self._units = _units(program, fused)
         self._last = self._last_readers()
         self._arena = _Arena()
         self._places: dict[Ref, tuple[int, int]] = {}
@@ -101,6 +113,10 @@ class Compiler:
     def plan(self, isa: str | None, *, keep: bool = True) -> _kernels.Plan:
         """The plan for an instruction set. keep: memory for the arena stays between runs."""
         return _kernels.Plan(self.calls, self.arena_bytes, isa, keep)
+
+    def packing(self, isa: str | None) -> _kernels.Plan:
+        """The plan that packs: reads the frozen slots and constants, writes `packed` as its new state."""
+        return _kernels.Plan(self._packing, 0, isa)
 
     def _last_readers(self) -> dict[Ref, int]:
         """For each ref the last unit that reads it; the number of units if a slot is updated from it."""
@@ -123,6 +139,9 @@ class Compiler:
 
     def _compile(self, position: int, unit: _Unit) -> None:
         inputs = [self._operand(x.ref, x.dtype, x.shape) for x in unit.inputs]
+        op, packed = unit.op, self._packed_operand(unit)
+        if packed is not None:
+            op, inputs[1] = _PACKED_MATMUL, packed
         outputs = []
         for index in unit.outputs:
             node = self.program.nodes[index]
@@ -132,8 +151,27 @@ class Compiler:
             else:
                 self._places[Ref.node(index)] = (_ARENA, self._taken_over(position, unit, index))
             outputs.append(self._operand(Ref.node(index), node.dtype, unit.shape or node.shape))
-        self.calls.append((unit.op, list(unit.params), list(unit.literals), inputs, outputs, bool(unit.over)))
+        self.calls.append((op, list(unit.params), list(unit.literals), inputs, outputs, bool(unit.over)))
         self._free_dead(position, unit)
+
+    def _packed_operand(self, unit: _Unit) -> Operand | None:
+        """The right operand of a product as it is packed once, if it never changes and that saves time."""
+        if unit.op != "matmul" or unit.inputs[1].ref not in self._frozen:
+            return None
+        *batch, m, n = self.program.nodes[unit.outputs[0]].shape
+        _, tb, start, stop = unit.params
+        if m not in _PACKED_ROWS or n < _PACKED_COLUMNS or 0 in batch or start == stop:
+            return None
+        right = unit.inputs[1]
+        key = (right, (tb, start, stop))
+        if key not in self._packed_as:
+            # In whole vectors of the widest instruction set.
+            shape, index = (*batch, stop - start, -(-n // 16) * 16), len(self.packed)
+            source, target = self._operand(right.ref, right.dtype, right.shape), (int(right.dtype), list(shape))
+            self._packing.append((_PACK, list(unit.params), [], [source], [(_NEW_STATE, index, *target)], False))
+            self._packed_as[key] = (_CONSTANT, len(self.program.constants) + index, *target)
+            self.packed.append((right.dtype, shape))
+        return self._packed_as[key]
 
     def _taken_over(self, position: int, unit: _Unit, index: int) -> int:
         """The arena offset of an output: an input's, if that dies here and the unit allows it, else a free one."""

@@ -236,7 +236,36 @@ struct Product {
   bool carry;  // C holds the carry
   bool scaled;
   float scale;
+  const char* packed = nullptr;  // columns [packed_at, packed_at + n) of a B that pack_all packed, in B's dtype; then b has no data
+  int64_t packed_at = 0, packed_n = 0;
 };
+
+// All of B in panels, in its own dtype: block of k after block of k, each as pack_b leaves it.
+static void pack_all(const View& b, int64_t k, int64_t n, char* to, int threads) {
+  const int64_t columns = ceil_div(n, kLanes) * kLanes, size = item_size(b.dtype);
+  const int64_t across = ceil_div(n, kCols), blocks = ceil_div(k, kDotBlock);
+  parallel_for(across * blocks, 4, threads, [&](int64_t begin, int64_t end) {
+    float* const buffer = (float*)scratch(1, sizeof(float) * kDotBlock * kCols);
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t pc = i / across * kDotBlock, kc = min64(kDotBlock, k - pc), j = i % across * kCols, nc = min64(kCols, n - j);
+      char* const panel = to + size * (pc * columns + j * kc);
+      pack_b(b, pc, kc, j, nc, b.dtype == kF32 ? (float*)panel : buffer);
+      if (b.dtype != kF32) narrow(b.dtype, buffer, panel, kc * ceil_div(nc, kLanes) * kLanes);
+    }
+  });
+}
+
+// The panels of columns jc .. jc + nc - 1 of B for one block of k; in the buffer, if they are not at hand.
+static const float* panels_of_b(const Product& p, int64_t pc, int64_t kc, int64_t jc, int64_t nc, float* buffer) {
+  if (!p.packed) {
+    pack_b(p.b, pc, kc, jc, nc, buffer);
+    return buffer;
+  }
+  const char* const from = p.packed + item_size(p.b.dtype) * (pc * ceil_div(p.packed_n, kLanes) * kLanes + (p.packed_at + jc) * kc);
+  if (p.b.dtype == kF32) return (const float*)from;
+  widen(p.b.dtype, from, buffer, kc * ceil_div(nc, kLanes) * kLanes);
+  return buffer;
+}
 
 // The tile does not fit C as it lies: into a buffer, then joined element by element.
 RO_INLINE void edge_tile(const Product& p, Tile kernel, int64_t kc, const float* a, const float* b, int64_t m0, int64_t rows,
@@ -268,14 +297,14 @@ RO_INLINE void edge_tile(const Product& p, Tile kernel, int64_t kc, const float*
 // Rows [m0, m1) (whole panels), columns [n0, n1) of C by one thread. packed: A, panel i at start(i) * K.
 static void product_part(const Product& p, const Panels& panels, const float* packed, int64_t panel0, int64_t panel1, int64_t n0,
                          int64_t n1) {
-  float* packed_b = (float*)scratch(1, sizeof(float) * kDotBlock * (min64(n1 - n0, kColumnBlock) + kCols));
+  float* buffer = (float*)scratch(1, sizeof(float) * kDotBlock * (min64(n1 - n0, kColumnBlock) + kCols));
   for (int64_t jc = n0; jc < n1; jc += kColumnBlock) {
     const int64_t nc = min64(kColumnBlock, n1 - jc);
     for (int64_t pc = 0; pc < p.k; pc += kDotBlock) {
       const int64_t kc = min64(kDotBlock, p.k - pc);
       const bool last = pc + kc == p.k;
       const int mode = (pc > 0 || p.carry ? kAdd : 0) | (last ? kLast : 0) | (last && p.scaled ? kScale : 0);
-      pack_b(p.b, pc, kc, jc, nc, packed_b);
+      const float* packed_b = panels_of_b(p, pc, kc, jc, nc, buffer);
       for (int64_t i = panel0; i < panel1; ++i) {
         const int64_t row = panels.start(i), rows = panels.start(i + 1) - row;
         const float* a = packed + row * p.k + pc * rows;
@@ -498,7 +527,7 @@ static void gemv(const Product& p, int threads) {
 static void product(Product p, int threads) {
   if (p.m == 0 || p.n == 0) return;
   if (p.k == 0) return product_empty(p);
-  if (p.n < kLanes && p.m > p.n) {
+  if (!p.packed && p.n < kLanes && p.m > p.n) {
     const View a = p.b.transposed();
     p.b = p.a.transposed();
     p.a = a;
@@ -508,7 +537,7 @@ static void product(Product p, int threads) {
     p.c_row = p.c_col;
     p.c_col = row;
   }
-  if (p.m <= 3 && p.c_col == 4) return gemv(p, threads);
+  if (!p.packed && p.m <= 3 && p.c_col == 4) return gemv(p, threads);
 
   // As many rows at a time as pack into 64 MiB.
   const int64_t chunk = max64(kRows, (64 << 20) / (4 * p.k) / kRows * kRows);
@@ -586,6 +615,7 @@ static void rounded_products(const Tensor& out, int64_t batch, int threads, cons
     const char* carry = p.c + m0 * p.c_row + n0 * 4;
     p.a = p.a.from(m0, 0);
     p.b = p.b.from(0, n0);
+    p.packed_at = n0;
     p.m = min64(rows, whole.m - m0);
     p.n = min64(columns, whole.n - n0);
     p.c = (char*)scratch(7, sizeof(float) * p.m * p.n);
@@ -598,7 +628,8 @@ static void rounded_products(const Tensor& out, int64_t batch, int threads, cons
   });
 }
 
-RO_KERNEL_ANY(matmul) {
+// matmul, or, with packed, matmul whose B is what matmul_pack made of it.
+static void matmul(const Call& call, bool packed) {
   const Tensor &a = call.in[0], &b = call.in[1], &out = call.out;
   const int d = out.rank - 2;
   const int64_t batch = d ? out.shape[0] : 1, m = out.shape[d], n = out.shape[d + 1];
@@ -613,12 +644,32 @@ RO_KERNEL_ANY(matmul) {
   const auto make = [&](int64_t i) {
     Product p{va, vb, m, n, k, c + 4 * i * m * n, 4 * n, 4, carry, false, 1.0f};
     p.a.data = (const char*)a.data + size_a * i * m * depth + start * va.col;
-    p.b.data = (const char*)b.data + size_b * i * depth * n + start * vb.row;
+    if (packed) p.packed = (const char*)b.data + element_count(b) / batch * size_b * i, p.packed_n = n;
+    else p.b.data = (const char*)b.data + size_b * i * depth * n + start * vb.row;
     return p;
   };
   if (rounds) return rounded_products(out, batch, call.threads, make);
   if (carry) copy_bytes(c, (const char*)call.in[2].data, 4 * element_count(out), call.threads);
   batched_product(batch, call.threads, make);
+}
+
+RO_KERNEL_ANY(matmul) { matmul(call, false); }
+
+// A matmul whose B was packed once (repops/plan.py, freeze): inputs and params are the matmul's.
+RO_FUSED_ANY(matmul_packed) { matmul(call, true); }
+
+// B for matmul_packed, params as there. out: [batch, any] of B's dtype, at least k * (n up to a multiple of 16) elements for each.
+RO_FUSED_ANY(matmul_pack) {
+  const Tensor &b = call.in[0], &out = call.out;
+  const int d = b.rank - 2;
+  const int64_t batch = d ? b.shape[0] : 1, size = item_size(b.dtype);
+  const bool tb = call.params[1] != 0;
+  const int64_t depth = b.shape[tb ? d + 1 : d], n = b.shape[tb ? d : d + 1], start = call.params[2], k = call.params[3] - start;
+  for (int64_t i = 0; i < batch; ++i) {
+    View view = tb ? View{nullptr, size, size * depth, b.dtype} : View{nullptr, size * n, size, b.dtype};
+    view.data = (const char*)b.data + size * i * depth * n + start * view.row;
+    pack_all(view, k, n, (char*)out.data + element_count(out) / batch * size * i, call.threads);
+  }
 }
 
 }  // namespace RO_ISA

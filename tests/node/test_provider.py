@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from world import TERMS, World, root_of, training_job, true_states
 
@@ -18,7 +19,9 @@ from node.provider import Policy, Provider, Reason
 from node.referee import Referee
 from node.structs import TaskParams
 from node.work import Job, Work
-from repops.commit import Tree, height, tensor_root
+from repops import BatchTensor, Executor, Input, Node, Program, Ref, Slot
+from repops.commit import Tree, batch_root, height, tensor_root
+from repops.dtypes import DType
 
 
 class OddClient(Client):
@@ -287,6 +290,39 @@ def test_a_work_keeps_the_checkpoints_and_no_other_state() -> None:
     work.segment_tree(4)
     work.trace_tree(6)
     assert len(work._checkpoints) == 3
+
+
+def inference_job() -> Job:
+    """y = x w, and y w^T, over five batches; the state is given in another order than the program's."""
+    x, w, f32 = Ref.batch(0), Ref.state(0), DType.F32
+    nodes = (
+        Node("matmul", (0, 0, 0, 16), (), (Input(x, f32, (8, 16)), Input(w, f32, (16, 24))), f32, (8, 24)),
+        Node("matmul", (0, 1, 0, 24), (), (Input(Ref.node(0), f32, (8, 24)), Input(w, f32, (16, 24))), f32, (8, 16)),
+    )
+    slots = (Slot("w", f32, (16, 24), w), Slot("y", f32, (8, 24), Ref.node(0)), Slot("z", f32, (8, 16), Ref.node(1)))
+    program = Program(slots, (BatchTensor("x", f32, (8, 16)),), (), nodes).check()
+    rng = np.random.default_rng(2)
+    initial = {slot.name: rng.standard_normal(slot.shape).astype(np.float32) for slot in reversed(slots)}
+    data = [{"x": rng.standard_normal((8, 16)).astype(np.float32)} for _ in range(5)]
+    return Job(program, initial, data, [batch_root([tensor_root(b["x"])]) for b in data], steps=5, interval=2)
+
+
+def test_weights_are_shared_between_the_states_of_an_inference() -> None:
+    job = inference_job()
+    work, states = Work(job), true_states(job)
+    work.run()
+    assert work.claim_tree().root == Tree([root_of(states[i]) for i in (1, 3, 4)], 2).root
+    assert all(checkpoint["w"] is job.initial["w"] for checkpoint in work._checkpoints)
+    assert work.segment_tree(2).root == Tree([root_of(states[i]) for i in (2, 3)], 1).root
+    assert work.trace_tree(4).leaf(job.program.trace_length - 1) == root_of(states[4])
+
+
+def test_a_state_with_other_weights_is_computed_with_them() -> None:
+    job = inference_job()
+    work = Work(job)
+    work.advance(0, job.initial)
+    other = job.initial | {"w": job.initial["w"] * np.float32(2)}
+    assert root_of(work.advance(1, other)) == root_of(Executor(job.program).run(other, job.batches[1]))
 
 
 def test_the_inputs_of_every_node_are_what_the_trace_says() -> None:

@@ -211,6 +211,9 @@ def test_a_forward_pass_is_a_program() -> None:
     outputs = repops.Executor(program).run(state, inputs)
     for way, executor in ways_to_run(program):
         assert_equal_bits(executor.run(state, inputs), outputs, way)
+        frozen = executor.freeze(state)
+        new = frozen.run({name: state[name] for name in frozen.slots}, inputs)
+        assert_equal_bits(new, {"logits": outputs["logits"]}, way)
     with torch.no_grad():
         torch.testing.assert_close(torch.from_numpy(outputs["logits"]), model(**inputs).logits, rtol=1e-4, atol=1e-5)
 
