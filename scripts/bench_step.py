@@ -1,13 +1,16 @@
 #!/usr/bin/env python3
-"""Speed and memory of a whole training step of a GPT-2 class model: ours beside torch.
+"""Speed and memory of a whole training step of a GPT-2 class model, or of its forward pass: ours beside torch.
 
 Ours is the captured program through `Executor.run(donate=True)`; torch is the same module in eager mode, with its
 default attention, `AdamW(fused=True)` and the ordinary zero_grad, backward, step; "compile" is the same step through
 `torch.compile`. They take turns in one process, step by step, on torch's own thread pool; a ratio is the median of
 torch's time over ours. Peak memory is the high-water mark of the resident set in a process of its own for each side.
 Commitment: the state root every 10 steps, with the same threads.
+With --inference it is the forward pass of one sequence to its logits: frozen (`Executor.freeze`) and unfrozen, beside
+the module in eager mode under `torch.inference_mode`.
 
     python scripts/bench_step.py [--model small|large] [--threads 1 2] [--pairs 15] [--compile] [--profile] [--json]
+    python scripts/bench_step.py --inference [--sequence 16 32 128] [--model ..] [--threads ..] [--pairs ..] [--json]
 """
 
 from __future__ import annotations
@@ -20,8 +23,8 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -147,8 +150,64 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
+def take_turns(sides: dict[str, Callable[[], object]], pairs: int) -> dict[str, list[float]]:
+    """The seconds of every side, turn by turn."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for turn in range(pairs + 1):
+        for side, step in sides.items():
+            taken = seconds(step)
+            if turn > 0:  # the first warms up
+                times[side].append(taken)
+    return times
+
+
+def median_ratio(others: list[float], ours: list[float]) -> float:
+    """Of the times taken in the same turns."""
+    return statistics.median(a / b for a, b in zip(others, ours, strict=True))
+
+
+def measure_inference(name: str, sequence: int, threads: list[int], pairs: int) -> Iterator[dict[str, object]]:
+    """Rows of the table of forward passes, one for each number of threads."""
+    c = replace(MODELS[name], sequence=sequence, batch=1)
+    torch.manual_seed(0)
+    module = GPT2(c).eval()
+    batch = {"tokens": tokens_of(c)[0]}
+    step, state = repops.lift_forward(module, batch)
+    program = repops.capture(step, state, batch, check=False)
+
+    @torch.inference_mode()
+    def eager() -> None:
+        module(batch["tokens"])
+
+    for count in threads:
+        torch.set_num_threads(count)
+        executor = repops.Executor(program, threads=count)
+        frozen = executor.freeze(state)
+        output = {slot: state[slot].clone() for slot in frozen.slots}
+        sides: dict[str, Callable[[], object]] = {
+            "frozen": lambda: frozen.run(output, batch, donate=True),  # noqa: B023 (called before the next turn)
+            "unfrozen": lambda: executor.run(state, batch, donate=True),  # noqa: B023
+            "torch": eager,
+        }
+        times = take_turns(sides, pairs)
+        if any(not torch.equal(output[slot], state[slot]) for slot in frozen.slots):
+            raise SystemExit("frozen and unfrozen runs differ")
+        yield {
+            "model": name,
+            "sequence": sequence,
+            "threads": count,
+            **{f"{side}_s": statistics.median(taken) for side, taken in times.items()},
+            "ratio": median_ratio(times["torch"], times["frozen"]),
+            "unfrozen_ratio": median_ratio(times["torch"], times["unfrozen"]),
+            "gain": median_ratio(times["unfrozen"], times["frozen"]),
+            "torch_to_itself": statistics.median(a / b for a, b in pairwise(times["torch"])),
+            "frozen_bytes": frozen.bytes,
+            "weight_bytes": sum(p.nbytes for p in module.parameters()),
+        }
+
+
 def measure(name: str, threads: int, pairs: int, compiled: bool, ours: Ours) -> dict[str, object]:
-    """One row of the table."""
+    """One row of the table of training steps."""
     c = MODELS[name]
     torch.set_num_threads(threads)
     executor = ours.executor(threads)
@@ -158,13 +217,8 @@ def measure(name: str, threads: int, pairs: int, compiled: bool, ours: Ours) -> 
     }
     if compiled:
         sides["compile"] = torch_step(c, compiled=True)
-    times: dict[str, list[float]] = defaultdict(list)
-    for turn in range(pairs + 1):
-        for side, step in sides.items():
-            taken = seconds(step)
-            if turn > 0:  # the first warms up
-                times[side].append(taken)
-    ratio = {s: statistics.median(a / b for a, b in zip(t, times["ours"], strict=True)) for s, t in times.items()}
+    times = take_turns(sides, pairs)
+    ratio = {side: median_ratio(taken, times["ours"]) for side, taken in times.items()}
     noise = statistics.median(a / b for a, b in pairwise(times["torch"]))
     step_s = statistics.median(times["ours"])
     root_s = statistics.median(seconds(lambda: ours.root(threads)) for _ in range(3))
@@ -239,12 +293,19 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=15)
     parser.add_argument("--compile", action="store_true", help="torch.compile too")
     parser.add_argument("--profile", action="store_true", help="where our step's time goes, instead")
+    parser.add_argument("--inference", action="store_true", help="forward passes, instead")
+    parser.add_argument("--sequence", type=int, nargs="+", default=[16, 32, 128], help="tokens of a forward pass")
     parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--peak", choices=["ours", "torch"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
         peak(options.model[0], options.peak)
+        return
+    if options.inference:
+        for name, sequence in product(options.model, options.sequence):
+            for row in measure_inference(name, sequence, options.threads, options.pairs):
+                print(json.dumps(row) if options.json else "  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
         return
     rows = []
     for name in options.model:
