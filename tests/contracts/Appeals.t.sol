@@ -10,21 +10,17 @@ import {IVerde} from "../../contracts/interfaces/IVerde.sol";
 import {TrialBase} from "./Trials.t.sol";
 import {Trees} from "./utils/Trees.sol";
 
-/// @notice A committee first, the chain on appeal: whose word stands when, and who is named.
-contract AppealsTest is TrialBase {
-    using Trees for Trees.Tree;
-
-    uint40 internal constant WINDOW = 40 minutes; // the committee's
+/// @notice The appeal referee and a committee of three of which two suffice.
+abstract contract AppealBase is TrialBase {
     uint40 internal constant APPEAL = 15 minutes;
 
     IAppealReferee internal appeals;
     bytes internal config;
     uint256[] internal keys;
 
-    function setUp() public override {
+    function setUp() public virtual override {
         super.setUp();
         appeals = IAppealReferee(deployCode("AppealReferee.sol:AppealReferee"));
-        referee = appeals;
         address[] memory members = new address[](3);
         for (uint256 i = 0; i < 3; i++) {
             (address member, uint256 key) = makeAddrAndKey(string.concat("member ", vm.toString(i)));
@@ -36,6 +32,29 @@ contract AppealsTest is TrialBase {
             }
         }
         config = abi.encode(APPEAL, abi.encode(uint8(2), members));
+    }
+
+    /// @dev What two members say of a match.
+    function _signed(Question memory question, bytes32 root, bool unavailable) internal view returns (bytes memory) {
+        bytes32 digest = appeals.digest(question, root, unavailable);
+        bytes[] memory signatures = new bytes[](2);
+        for (uint256 i = 0; i < 2; i++) {
+            (uint8 v, bytes32 r, bytes32 s) = vm.sign(keys[2 * i], digest);
+            signatures[i] = abi.encodePacked(r, s, v);
+        }
+        return abi.encode(root, unavailable, signatures);
+    }
+}
+
+/// @notice A committee first, the chain on appeal: whose word stands when, and who is named.
+contract AppealsTest is AppealBase {
+    using Trees for Trees.Tree;
+
+    uint40 internal constant WINDOW = 40 minutes; // the committee's
+
+    function setUp() public override {
+        super.setUp();
+        referee = appeals;
         _load(1);
     }
 
@@ -50,13 +69,7 @@ contract AppealsTest is TrialBase {
 
     function _signed(bytes32 root, bool unavailable) internal view returns (bytes memory) {
         (, Question memory question) = asker.question(MATCH);
-        bytes32 digest = appeals.digest(question, root, unavailable);
-        bytes[] memory signatures = new bytes[](2);
-        for (uint256 i = 0; i < 2; i++) {
-            (uint8 v, bytes32 r, bytes32 s) = vm.sign(keys[2 * i], digest);
-            signatures[i] = abi.encodePacked(r, s, v);
-        }
-        return abi.encode(root, unavailable, signatures);
+        return _signed(question, root, unavailable);
     }
 
     function _submit(bytes32 root, bool unavailable) internal {
