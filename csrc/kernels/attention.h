@@ -88,37 +88,8 @@ static void diagonal_tile(const Diagonal& d, const float* a, const float* b, flo
 
 using DiagonalTile = void (*)(const Diagonal&, const float*, const float*, float*);
 
-template <int NV>
-static DiagonalTile diagonal_of_rows(int rows) {
-  switch (rows) {
-    case 1: return diagonal_tile<1, NV>;
-    case 2: return diagonal_tile<2, NV>;
-    case 3: return diagonal_tile<3, NV>;
-    case 4: return diagonal_tile<4, NV>;
-    case 5: return diagonal_tile<5, NV>;
-#if defined(RO_ISA_AVX512)
-    case 6: return diagonal_tile<6, NV>;
-    case 7: return diagonal_tile<7, NV>;
-    case 8: return diagonal_tile<8, NV>;
-    case 9: return diagonal_tile<9, NV>;
-    case 10: return diagonal_tile<10, NV>;
-    case 11: return diagonal_tile<11, NV>;
-    case 12: return diagonal_tile<12, NV>;
-    case 13: return diagonal_tile<13, NV>;
-#endif
-    default: return diagonal_tile<kRows, NV>;
-  }
-}
-
-static DiagonalTile find_diagonal(int rows, int vectors) {
-  switch (vectors) {
-    case 1: return diagonal_of_rows<1>(rows);
-#if defined(RO_ISA_NEON)
-    case 2: return diagonal_of_rows<2>(rows);
-    case 3: return diagonal_of_rows<3>(rows);
-#endif
-    default: return diagonal_of_rows<kVectors>(rows);
-  }
+static DiagonalTile find_diagonal(int64_t rows, int64_t vectors) {
+  return find_sized(rows, vectors, [](auto mr, auto nv) -> DiagonalTile { return diagonal_tile<mr, nv>; });
 }
 
 // Adds the k of one block (k0 a multiple of 256) to the sums [features][width] of a lane tile. packed: X[k][feature] in panels of features
@@ -142,8 +113,8 @@ static void fold_block(const LaneTile& t, int64_t k0, const Panels& panels, cons
   for (int64_t i = 0; i < panels.count; ++i) {
     const int64_t row = panels.start(i), rows = panels.start(i + 1) - row;
     const float* a = packed + row * t.depth + d.begin * rows;
-    if (uniform) find_tile((int)rows, (int)vectors)(k1 - k0, a, b, (char*)(sums + row * width), width * 4, begun ? kAdd : 0, 1.0f);
-    else find_diagonal((int)rows, (int)vectors)(d, a, b, sums + row * width);
+    if (uniform) find_tile(rows, vectors)(k1 - k0, a, 0, b, (char*)(sums + row * width), width * 4, begun ? kAdd : 0, 1.0f);
+    else find_diagonal(rows, vectors)(d, a, b, sums + row * width);
   }
 }
 
@@ -462,12 +433,12 @@ static void tile_scores(const Panels& panels, const float* packed, int64_t depth
   for (int64_t i = 0; i < panels.count; ++i) {
     const int64_t row = panels.start(i), rows = panels.start(i + 1) - row;
     if (row + rows <= t.begin() || row >= t.end()) continue;
-    const Tile kernel = find_tile((int)rows, (int)t.vectors());
+    const Tile kernel = find_tile(rows, t.vectors());
     for (int64_t d = 0; d < depth || d == 0; d += kDotBlock) {
       const int64_t n = min64(kDotBlock, depth - d);
       const bool last = d + n == depth;
       const int mode = (d > 0 ? kAdd : 0) | (last ? kLast : 0) | (last && scaled ? kScale : 0);
-      kernel(n, packed + row * depth + d * rows, lanes + d * width, (char*)(scores + row * width), width * 4, mode, scale);
+      kernel(n, packed + row * depth + d * rows, 0, lanes + d * width, (char*)(scores + row * width), width * 4, mode, scale);
     }
   }
 }

@@ -80,25 +80,10 @@ static void alone_tile(const Term* t, int64_t count, const Spot* spots, const fl
 
 using SpotTile = void (*)(const Term*, int64_t, const Spot*, const float*, const float*, float*, bool);
 
-// Calls body with the number of vectors as a constant.
-template <class Body>
-RO_INLINE auto with_vectors(int64_t vectors, const Body& body) {
-  switch (vectors) {
-    case 1: return body(std::integral_constant<int, 1>());
-#if defined(RO_ISA_NEON)
-    case 2: return body(std::integral_constant<int, 2>());
-    case 3: return body(std::integral_constant<int, 3>());
-#endif
-    default: return body(std::integral_constant<int, kVectors>());
-  }
-}
-template <int NV, int... r>
-RO_INLINE SpotTile spot_of_rows(bool alone, int64_t rows, std::integer_sequence<int, r...>) {
-  static constexpr SpotTile tiles[2][kRows] = {{spot_tile<r + 1, NV>...}, {alone_tile<(r < kAloneRows ? r + 1 : 1), NV>...}};
-  return tiles[alone][rows - 1];
-}
 static SpotTile find_spot_tile(bool alone, int64_t rows, int64_t vectors) {
-  return with_vectors(vectors, [&](auto nv) { return spot_of_rows<nv>(alone, rows, std::make_integer_sequence<int, kRows>()); });
+  return find_sized(rows, vectors, [&](auto mr, auto nv) -> SpotTile {
+    return alone ? alone_tile<(mr < kRows ? mr : 1), nv> : spot_tile<mr, nv>;
+  });
 }
 
 // A part of the work: lines (image, row) and columns of the output, filters of one group.

@@ -44,38 +44,8 @@ static void run_tile(const TermRun* runs, int64_t count, const float* a, const f
 }
 
 using RunTile = void (*)(const TermRun*, int64_t, const float*, const float*, int64_t, float*, int64_t, bool);
-
-template <int NV>
-static RunTile run_tile_of_rows(int rows) {
-  switch (rows) {
-    case 1: return run_tile<1, NV>;
-    case 2: return run_tile<2, NV>;
-    case 3: return run_tile<3, NV>;
-    case 4: return run_tile<4, NV>;
-    case 5: return run_tile<5, NV>;
-#if defined(RO_ISA_AVX512)
-    case 6: return run_tile<6, NV>;
-    case 7: return run_tile<7, NV>;
-    case 8: return run_tile<8, NV>;
-    case 9: return run_tile<9, NV>;
-    case 10: return run_tile<10, NV>;
-    case 11: return run_tile<11, NV>;
-    case 12: return run_tile<12, NV>;
-    case 13: return run_tile<13, NV>;
-#endif
-    default: return run_tile<kRows, NV>;
-  }
-}
-
-static RunTile find_run_tile(int rows, int vectors) {
-  switch (vectors) {
-    case 1: return run_tile_of_rows<1>(rows);
-#if defined(RO_ISA_NEON)
-    case 2: return run_tile_of_rows<2>(rows);
-    case 3: return run_tile_of_rows<3>(rows);
-#endif
-    default: return run_tile_of_rows<kVectors>(rows);
-  }
+static RunTile find_run_tile(int64_t rows, int64_t vectors) {
+  return find_sized(rows, vectors, [](auto mr, auto nv) -> RunTile { return run_tile<mr, nv>; });
 }
 
 // The positions of one block that lie in one image, and the part of the input that they read: rows top .. bottom, columns left .. right,
@@ -183,7 +153,7 @@ static void weight_part(const WeightGradient& g, int64_t c0, int64_t c1, int64_t
         const int64_t vectors = ceil_div(min64(kCols, o1 - o0 - j), kLanes);
         for (int64_t n = 0; n < panels.count; ++n) {
           const int64_t row = panels.start(n), rows = panels.start(n + 1) - row;
-          find_run_tile((int)rows, (int)vectors)(runs, found, packed_x + row * positions, packed_dy + j * kc, v.w.stride,
+          find_run_tile(rows, vectors)(runs, found, packed_x + row * positions, packed_dy + j * kc, v.w.stride,
                                                  sums + (t * rows_here + row) * width + j, width, begun[t]);
         }
       }
@@ -280,9 +250,9 @@ static void whole_weight_part(const WeightGradient& g, int64_t o0, int64_t o1, i
         const float* pb = b + j * kc * kCols;
         for (int64_t i = 0; i < panels.count; ++i) {
           const int64_t row = panels.start(i), rows = panels.start(i + 1) - row;
-          const Tile tile = find_tile((int)rows, kVectors);
-          if (cols == kCols) tile(kc, a + row * kc, pb, (char*)(g.dw + (c0 + row) * depth + e), 4 * depth, mode, 0.0f);
-          else edge_tile(p, tile, kc, a + row * kc, pb, c0 + row, rows, e, cols, kVectors, mode);
+          const Tile tile = find_tile(rows, kVectors);
+          if (cols == kCols) tile(kc, a + row * kc, 0, pb, (char*)(g.dw + (c0 + row) * depth + e), 4 * depth, mode, 0.0f);
+          else edge_tile(p, tile, kc, a + row * kc, 0, pb, c0 + row, rows, e, cols, kVectors, mode);
         }
       }
     }

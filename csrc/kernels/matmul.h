@@ -65,12 +65,15 @@ RO_INLINE F join(int mode, F old, F p, F scale) {
   return mode & kLast ? canonical(s) : s;
 }
 
-// One register tile: MR rows x NV vectors over kc values of k. a: [kc][MR], b: [kc][NV * kLanes], c: rows `row` bytes apart.
-template <int MR, int NV>
-static void tile(int64_t kc, const float* a, const float* b, char* c, int64_t row, int mode, float scale) {
+// One register tile: MR rows x NV vectors over kc values of k. a: [kc][MR], or, unless it is packed, rows `a_row` bytes apart.
+// b: [kc][NV * kLanes], c: rows `row` bytes apart.
+template <int MR, int NV, bool packed>
+static void tile(int64_t kc, const float* a, int64_t a_row, const float* b, char* c, int64_t row, int mode, float scale) {
   F acc[MR][NV];
+  const char* from[MR];
 #pragma GCC unroll 16
   for (int r = 0; r < MR; ++r) {
+    from[r] = (const char*)a + r * a_row;
     __builtin_prefetch(c + r * row, 1);
     if (NV * kLanes > 16) __builtin_prefetch(c + r * row + 64, 1);
 #pragma GCC unroll 4
@@ -82,7 +85,7 @@ static void tile(int64_t kc, const float* a, const float* b, char* c, int64_t ro
     for (int v = 0; v < NV; ++v) bv[v] = F::load(b + v * kLanes);
 #pragma GCC unroll 16
     for (int r = 0; r < MR; ++r) {
-      const F av = F::set(a[r]);
+      const F av = F::set(packed ? a[r] : load_f32(from[r], k));
 #pragma GCC unroll 4
       for (int v = 0; v < NV; ++v) acc[r][v] = fma(av, bv[v], acc[r][v]);
     }
@@ -99,39 +102,34 @@ static void tile(int64_t kc, const float* a, const float* b, char* c, int64_t ro
     }
 }
 
-using Tile = void (*)(int64_t, const float*, const float*, char*, int64_t, int, float);
-
-template <int NV>
-static Tile tile_of_rows(int rows) {
-  switch (rows) {
-    case 1: return tile<1, NV>;
-    case 2: return tile<2, NV>;
-    case 3: return tile<3, NV>;
-    case 4: return tile<4, NV>;
-    case 5: return tile<5, NV>;
-#if defined(RO_ISA_AVX512)
-    case 6: return tile<6, NV>;
-    case 7: return tile<7, NV>;
-    case 8: return tile<8, NV>;
-    case 9: return tile<9, NV>;
-    case 10: return tile<10, NV>;
-    case 11: return tile<11, NV>;
-    case 12: return tile<12, NV>;
-    case 13: return tile<13, NV>;
+// Calls body with a number of rows, of vectors as a constant.
+template <int R = 1, class Body>
+RO_INLINE auto with_rows(int64_t rows, const Body& body) {
+  if constexpr (R < kRows)
+    if (rows != R) return with_rows<R + 1>(rows, body);
+  return body(std::integral_constant<int, R>());
+}
+template <class Body>
+RO_INLINE auto with_vectors(int64_t vectors, const Body& body) {
+  switch (vectors) {
+    case 1: return body(std::integral_constant<int, 1>());
+#if defined(RO_ISA_NEON)
+    case 2: return body(std::integral_constant<int, 2>());
+    case 3: return body(std::integral_constant<int, 3>());
 #endif
-    default: return tile<kRows, NV>;
+    default: return body(std::integral_constant<int, kVectors>());
   }
 }
+// What find(rows, vectors) gives for these constants.
+template <class Find>
+RO_INLINE auto find_sized(int64_t rows, int64_t vectors, const Find& find) {
+  return with_vectors(vectors, [&](auto nv) { return with_rows(rows, [&](auto mr) { return find(mr, nv); }); });
+}
 
-static Tile find_tile(int rows, int vectors) {
-  switch (vectors) {
-    case 1: return tile_of_rows<1>(rows);
-#if defined(RO_ISA_NEON)
-    case 2: return tile_of_rows<2>(rows);
-    case 3: return tile_of_rows<3>(rows);
-#endif
-    default: return tile_of_rows<kVectors>(rows);
-  }
+using Tile = void (*)(int64_t, const float*, int64_t, const float*, char*, int64_t, int, float);
+template <bool packed = true>
+static Tile find_tile(int64_t rows, int64_t vectors) {
+  return find_sized(rows, vectors, [](auto mr, auto nv) -> Tile { return tile<mr, nv, packed>; });
 }
 
 // M rows in panels of nearly equal height, at most kRows.
@@ -268,11 +266,11 @@ static const float* panels_of_b(const Product& p, int64_t pc, int64_t kc, int64_
 }
 
 // The tile does not fit C as it lies: into a buffer, then joined element by element.
-RO_INLINE void edge_tile(const Product& p, Tile kernel, int64_t kc, const float* a, const float* b, int64_t m0, int64_t rows,
+RO_INLINE void edge_tile(const Product& p, Tile kernel, int64_t kc, const float* a, int64_t a_row, const float* b, int64_t m0, int64_t rows,
                          int64_t n0, int64_t cols, int64_t vectors, int mode) {
   alignas(64) float buffer[kRows * kCols];
   const int64_t width = vectors * kLanes;
-  kernel(kc, a, b, (char*)buffer, width * 4, 0, 0.0f);
+  kernel(kc, a, a_row, b, (char*)buffer, width * 4, 0, 0.0f);
   const F scale = F::set(p.scale);
   for (int64_t r = 0; r < rows; ++r) {
     char* c = p.c + (m0 + r) * p.c_row + n0 * p.c_col;
@@ -294,7 +292,7 @@ RO_INLINE void edge_tile(const Product& p, Tile kernel, int64_t kc, const float*
   }
 }
 
-// Rows [m0, m1) (whole panels), columns [n0, n1) of C by one thread. packed: A, panel i at start(i) * K.
+// Rows [m0, m1) (whole panels), columns [n0, n1) of C by one thread. packed: A, panel i at start(i) * K; or nullptr: as it lies.
 static void product_part(const Product& p, const Panels& panels, const float* packed, int64_t panel0, int64_t panel1, int64_t n0,
                          int64_t n1) {
   float* buffer = (float*)scratch(1, sizeof(float) * kDotBlock * (min64(n1 - n0, kColumnBlock) + kCols));
@@ -307,16 +305,17 @@ static void product_part(const Product& p, const Panels& panels, const float* pa
       const float* packed_b = panels_of_b(p, pc, kc, jc, nc, buffer);
       for (int64_t i = panel0; i < panel1; ++i) {
         const int64_t row = panels.start(i), rows = panels.start(i + 1) - row;
-        const float* a = packed + row * p.k + pc * rows;
-        const Tile full = find_tile((int)rows, kVectors);
+        const float* a = packed ? packed + row * p.k + pc * rows : (const float*)p.a.at(row, pc);
+        const auto find = packed ? find_tile<true> : find_tile<false>;
+        const Tile full = find(rows, kVectors);
         for (int64_t j = 0; j < nc; j += kCols) {
           const int64_t cols = min64(kCols, nc - j);
           const float* b = packed_b + j * kc;
           if (cols == kCols && p.c_col == 4) {
-            full(kc, a, b, p.c + row * p.c_row + (jc + j) * 4, p.c_row, mode, p.scale);
+            full(kc, a, p.a.row, b, p.c + row * p.c_row + (jc + j) * 4, p.c_row, mode, p.scale);
           } else {
             const int64_t vectors = ceil_div(cols, kLanes);
-            edge_tile(p, find_tile((int)rows, (int)vectors), kc, a, b, row, rows, jc + j, cols, vectors, mode);
+            edge_tile(p, find(rows, vectors), kc, a, p.a.row, b, row, rows, jc + j, cols, vectors, mode);
           }
         }
       }
@@ -552,12 +551,15 @@ static void product(Product p, int threads) {
     return;
   }
   const Panels panels = Panels::of(p.m);
-  float* packed = (float*)scratch(0, sizeof(float) * p.m * p.k + 64);
+  // A is read where it lies if one pass over it is enough and a panel's rows are not all in the same sets of the first cache.
+  const bool in_place = p.a.dtype == kF32 && p.a.along_columns() && p.n <= kColumnBlock && p.a.row % 4096 != 0;
+  float* packed = in_place ? nullptr : (float*)scratch(0, sizeof(float) * p.m * p.k + 64);
   const int64_t work = p.m * p.n * p.k;
   const int64_t workers = max64(1, min64(threads, work / 32768));
-  parallel_for(panels.count, ceil_div(32768, kRows * p.k), (int)workers, [&](int64_t begin, int64_t end) {
-    pack_panels(p.a, panels, begin, end, p.k, packed);
-  });
+  if (packed)
+    parallel_for(panels.count, ceil_div(32768, kRows * p.k), (int)workers, [&](int64_t begin, int64_t end) {
+      pack_panels(p.a, panels, begin, end, p.k, packed);
+    });
   // A grid of threads over C whose parts are nearly square; no more of them than there are panels.
   const int64_t columns = ceil_div(p.n, kCols);
   int64_t grid_m = 1, grid_n = 1;
