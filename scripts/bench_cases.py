@@ -322,12 +322,22 @@ def _adamw(*shapes: tuple[int, ...]) -> Data:
     ours = optim.AdamW()
     parameters = {f"p{i}": torch.randn(s) for i, s in enumerate(shapes)}
     gradients = {f"g/{name}": torch.randn_like(p) for name, p in parameters.items()}
-    theirs = [p.clone().requires_grad_() for p in parameters.values()]
-    for p, g in zip(theirs, gradients.values(), strict=True):
-        p.grad = g.clone()
-    optimizer = torch.optim.AdamW(
-        theirs, lr=1e-4, betas=ours.betas, eps=ours.eps, weight_decay=ours.weight_decay, fused=True
-    )
+
+    def torch_side() -> Callable[[], list[Tensor]]:
+        """With parameters, gradients and moments of its own: shared ones would stay in the caches between the turns."""
+        theirs = [p.clone().requires_grad_() for p in parameters.values()]
+        for p, g in zip(theirs, gradients.values(), strict=True):
+            p.grad = g.clone()
+        optimizer = torch.optim.AdamW(
+            theirs, lr=1e-4, betas=ours.betas, eps=ours.eps, weight_decay=ours.weight_decay, fused=True
+        )
+
+        def eager() -> list[Tensor]:
+            optimizer.step()
+            return [p.detach() for p in theirs]
+
+        return eager
+
     scalars = {name: torch.tensor(x) for name, x in ours.scalars(0, 1e-4).items()}
     slots = parameters | ours.slots(parameters)
 
@@ -338,11 +348,7 @@ def _adamw(*shapes: tuple[int, ...]) -> Data:
         new, moments = ours.update({n: state[n] for n in parameters}, grads, moments, values)
         return new | moments
 
-    def eager() -> list[Tensor]:
-        optimizer.step()
-        return [p.detach() for p in theirs]
-
-    return Data(gradients | scalars, slots, step, eager, eager, tolerance=1e-4)
+    return Data(gradients | scalars, slots, step, torch_side(), torch_side(), tolerance=1e-4)
 
 
 def _embedding(rows: int, width: int, count: int) -> Data:
