@@ -212,17 +212,20 @@ static void pack_panels(const View& a, const Panels& panels, int64_t i0, int64_t
   });
 }
 
-// Columns n0 .. n0 + nc - 1 of B for one block of k: panels of kCols columns, the last one in whole vectors.
+// Columns n0 .. n0 + nc - 1 of B for one block of k: panels of kCols columns, the last one in whole vectors. Where B's rows lie along n
+// f32: some of them at a time, as long runs, which the processor's prefetch follows (bf16 and f16 gain only where N is large).
 static void pack_b(const View& b, int64_t k0, int64_t kc, int64_t n0, int64_t nc, float* dst) {
-  for (int64_t j = 0; j < nc; j += kCols) {
-    const int64_t n = min64(kCols, nc - j);
-    const int64_t width = ceil_div(n, kLanes) * kLanes;
-    with_float(b.dtype, [&](auto dtype) {
-      if (b.along_rows() && !b.along_columns()) pack_transposed<dtype>(b.from(0, n0 + j).transposed(), n, k0, kc, width, dst);
-      else pack_straight<dtype>(b.from(k0, n0 + j), n, kc, width, dst);
-    });
-    dst += width * kc;
-  }
+  const bool transposed = b.along_rows() && !b.along_columns();
+  const int64_t step = transposed || b.dtype != kF32 ? kc : 8;
+  with_float(b.dtype, [&](auto dtype) {
+    for (int64_t k = 0; k < kc; k += step)
+      for (int64_t j = 0; j < nc; j += kCols) {
+        const int64_t n = min64(kCols, nc - j), width = ceil_div(n, kLanes) * kLanes;
+        float* const to = dst + j * kc + k * width;
+        if (transposed) pack_transposed<dtype>(b.from(0, n0 + j).transposed(), n, k0, kc, width, to);
+        else pack_straight<dtype>(b.from(k0 + k, n0 + j), n, min64(step, kc - k), width, to);
+      }
+  });
 }
 
 // C = A B over k in [0, K). C's rows are `c_row` bytes apart; `c_col` is 4, or, for a product computed in transposed form, not.
