@@ -286,24 +286,19 @@ RO_KERNEL(conv2d_dw) {
   }
   if (v.channels < kRows && v.w.taps >= 4 && sees_all(v)) return whole_weight(v, dy, x, carry, dw, (int)workers);
   if (v.channels < kRows) return few_channels(v, dy, x, carry, dw, (int)workers);
-  // Parts of the output: filters in whole tiles, channels in whole panels, at least one for each thread.
-  const int64_t filters = min64(ceil_div(v.filters, kCols) * kCols, max64(1, kWeightSums / (taps * kRows) / kCols) * kCols);
-  int64_t channels = max64(1, kWeightSums / (taps * filters) / kRows) * kRows;
-  int64_t step_o = filters;
-  if (ceil_div(v.filters, step_o) * ceil_div(v.channels, channels) < workers) {
-    channels = max64(1, ceil_div(ceil_div(v.channels, workers), kRows)) * kRows;
-    const int64_t parts = ceil_div(v.channels, channels);
-    if (parts < workers) step_o = max64(1, min64(step_o, ceil_div(v.filters * parts, workers * kCols) * kCols));
-  }
-  const int64_t in_o = ceil_div(v.filters, step_o), in_c = ceil_div(v.channels, channels);
-  parallel_for(v.groups * in_o * in_c, 1, (int)workers, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t group = i / (in_o * in_c), c0 = i % in_c * channels, o0 = i / in_c % in_o * step_o;
-      const int64_t at = group * v.filters * v.channels * taps;
-      const WeightGradient g{v, dy + group * v.filters * v.y_plane(), x + group * v.channels * v.x_plane(),
-                             carry ? carry + at : nullptr, dw + at};
-      weight_part(g, c0, min64(c0 + channels, v.channels), o0, min64(o0 + step_o, v.filters));
-    }
+  // Parts of the output: filters in whole tiles, and channels. All of nearly equal size, so many that every thread has as many as the others.
+  const int64_t most = max64(1, kWeightSums / (taps * kRows) / kCols), tiles = ceil_div(v.filters, kCols);
+  int64_t in_o = ceil_div(tiles, most);
+  const int64_t filters = ceil_div(tiles, in_o) * kCols, channels = max64(1, kWeightSums / (taps * filters) / kRows) * kRows;
+  int64_t in_c = ceil_div(v.channels, channels);
+  const int64_t wanted = ceil_div(v.groups * in_o * in_c, workers) * workers;
+  in_c = min64(ceil_div(v.channels, kRows), ceil_div(wanted, v.groups * in_o));
+  in_o = min64(tiles, max64(in_o, ceil_div(workers, v.groups * in_c)));
+  parallel_dynamic(v.groups * in_o * in_c, (int)workers, [&](int64_t i) {
+    const int64_t group = i / (in_o * in_c), c = i % in_c, o = i / in_c % in_o;
+    const int64_t at = group * v.filters * v.channels * taps;
+    const WeightGradient g{v, dy + group * v.filters * v.y_plane(), x + group * v.channels * v.x_plane(), carry ? carry + at : nullptr, dw + at};
+    weight_part(g, v.channels * c / in_c, v.channels * (c + 1) / in_c, tiles * o / in_o * kCols, min64(tiles * (o + 1) / in_o * kCols, v.filters));
   });
 }
 
