@@ -65,8 +65,9 @@ RO_INLINE F join(int mode, F old, F p, F scale) {
   return mode & kLast ? canonical(s) : s;
 }
 
-// One register tile: MR rows x NV vectors over kc values of k. a: [kc][MR], or, unless it is packed, rows `a_row` bytes apart.
-// b: [kc][NV * kLanes], c: rows `row` bytes apart.
+// One register tile: MR rows x NV vectors over kc values of k. a, packed: [kc][MR], and MR cache lines from `a_row` bytes after it on are
+// fetched meanwhile. Else rows `a_row` bytes apart. b: [kc][NV * kLanes]. c: rows `row` bytes apart, fetched one by one, as all at
+// once would hold up the loads of B.
 template <int MR, int NV, bool packed>
 static void tile(int64_t kc, const float* a, int64_t a_row, const float* b, char* c, int64_t row, int mode, float scale) {
   F acc[MR][NV];
@@ -74,23 +75,28 @@ static void tile(int64_t kc, const float* a, int64_t a_row, const float* b, char
 #pragma GCC unroll 16
   for (int r = 0; r < MR; ++r) {
     from[r] = (const char*)a + r * a_row;
-    __builtin_prefetch(c + r * row, 1);
-    if (NV * kLanes > 16) __builtin_prefetch(c + r * row + 64, 1);
 #pragma GCC unroll 4
     for (int v = 0; v < NV; ++v) acc[r][v] = F::set(0.0f);
   }
-  for (int64_t k = 0; k < kc; ++k) {
-    F bv[NV];
+  const int64_t step = kc / MR + 1;
+  const char *ahead = (const char*)a + a_row, *c_row = c;
+  for (int64_t k = 0; k < kc; ahead += 64, c_row += row) {
+    if (packed) __builtin_prefetch(ahead, 0, 2);
+    __builtin_prefetch(c_row, 1);
+    if (NV * kLanes > 16) __builtin_prefetch(c_row + 64, 1);
+    for (const int64_t end = min64(k + step, kc); k < end; ++k) {
+      F bv[NV];
 #pragma GCC unroll 4
-    for (int v = 0; v < NV; ++v) bv[v] = F::load(b + v * kLanes);
+      for (int v = 0; v < NV; ++v) bv[v] = F::load(b + v * kLanes);
 #pragma GCC unroll 16
-    for (int r = 0; r < MR; ++r) {
-      const F av = F::set(packed ? a[r] : load_f32(from[r], k));
+      for (int r = 0; r < MR; ++r) {
+        const F av = F::set(packed ? a[r] : load_f32(from[r], k));
 #pragma GCC unroll 4
-      for (int v = 0; v < NV; ++v) acc[r][v] = fma(av, bv[v], acc[r][v]);
+        for (int v = 0; v < NV; ++v) acc[r][v] = fma(av, bv[v], acc[r][v]);
+      }
+      a += MR;
+      b += NV * kLanes;
     }
-    a += MR;
-    b += NV * kLanes;
   }
   const F sv = F::set(scale);
 #pragma GCC unroll 16
@@ -311,14 +317,17 @@ static void product_part(const Product& p, const Panels& panels, const float* pa
         const float* a = packed ? packed + row * p.k + pc * rows : (const float*)p.a.at(row, pc);
         const auto find = packed ? find_tile<true> : find_tile<false>;
         const Tile full = find(rows, kVectors);
+        // Every tile fetches its share of the next panel.
+        const int64_t next = 4 * rows * p.k, lines = rows * kc / 16;
         for (int64_t j = 0; j < nc; j += kCols) {
-          const int64_t cols = min64(kCols, nc - j);
+          const int64_t cols = min64(kCols, nc - j), fetched = j / kCols * rows;
+          const int64_t a_row = packed ? fetched < lines ? next + 64 * fetched : 0 : p.a.row;
           const float* b = packed_b + j * kc;
           if (cols == kCols && p.c_col == 4) {
-            full(kc, a, p.a.row, b, p.c + row * p.c_row + (jc + j) * 4, p.c_row, mode, p.scale);
+            full(kc, a, a_row, b, p.c + row * p.c_row + (jc + j) * 4, p.c_row, mode, p.scale);
           } else {
             const int64_t vectors = ceil_div(cols, kLanes);
-            edge_tile(p, find(rows, vectors), kc, a, p.a.row, b, row, rows, jc + j, cols, vectors, mode);
+            edge_tile(p, find(rows, vectors), kc, a, a_row, b, row, rows, jc + j, cols, vectors, mode);
           }
         }
       }
