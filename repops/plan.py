@@ -1,8 +1,9 @@
 """Compiles a program for its result: kernel calls in order, and where in memory every tensor lies.
 
 Node outputs live in one arena; an output's place is free again after its last reader, an elementwise operator takes
-over the place of an input that dies in it, and what becomes a slot's new value is written straight into the slot. The
-state's own buffers may be given for the new state (donation): nothing writes a slot before its old value is read.
+over the place of an input that dies in it, and what becomes a slot's new value is written straight into the slot, as is
+what it is computed from in place. The state's own buffers may be given for the new state (donation): nothing writes a
+slot before its old value is read.
 The right operand of a product that never changes can be packed once instead of in each run, with the same bits.
 """
 
@@ -125,17 +126,40 @@ class Compiler:
         return last | {ref: len(self._units) for ref in updates if ref.kind is RefKind.NODE}
 
     def _find_targets(self) -> dict[int, int]:
-        """Node index -> slot, for updates that may be written while they are computed, even over the old value."""
+        """Node index -> slot, for updates that may be written while they are computed, even over the old value.
+
+        And for the values that such an update takes over, or that these take over in turn: each ends where the next
+        begins.
+        """
         positions = {index: position for position, unit in enumerate(self._units) for index in unit.outputs}
         targets: dict[int, int] = {}
         for i, slot in enumerate(self.program.slots):
-            if slot.update.kind is not RefKind.NODE or slot.update.index in targets:
-                continue
-            index, old = slot.update.index, Ref.state(i)
-            unit, last = self._units[positions[index]], self._last.get(old, -1)
-            if last < positions[index] or (last == positions[index] and old in unit.over.get(index, ())):
+            update = slot.update.index if slot.update.kind is RefKind.NODE else None
+            if update is not None and update not in targets and self._may_write(i, update, positions[update]):
+                targets[update] = i
+        for update, i in list(targets.items()):
+            index = self._earlier(i, update, positions, targets)
+            while index is not None:
                 targets[index] = i
+                index = self._earlier(i, index, positions, targets)
         return targets
+
+    def _may_write(self, slot: int, index: int, position: int) -> bool:
+        """Whether a node may be written into a slot: nobody reads the old value later, or in this call elsewhere."""
+        old = Ref.state(slot)
+        last = self._last.get(old, -1)
+        return last < position or (last == position and old in self._units[position].over.get(index, ()))
+
+    def _earlier(self, slot: int, index: int, positions: Mapping[int, int], targets: Collection[int]) -> int | None:
+        """The input, if any, that a node in a slot takes over there: the one that lies in memory longest."""
+        position = positions[index]
+        over = {ref.index for ref in self._units[position].over.get(index, ()) if ref.kind is RefKind.NODE}
+        fits = [
+            (positions[i], i)
+            for i in over.difference(targets)
+            if self._last[Ref.node(i)] == position and self._may_write(slot, i, positions[i])
+        ]
+        return min(fits)[1] if fits else None
 
     def _compile(self, position: int, unit: _Unit) -> None:
         inputs = [self._operand(x.ref, x.dtype, x.shape) for x in unit.inputs]

@@ -1,15 +1,19 @@
 #!/usr/bin/env python3
 """Speed and memory of a whole training step of a GPT-2 class model, or of its forward pass: ours beside torch.
 
-Ours is the captured program through `Executor.run(donate=True)`; torch is the same module in eager mode, with its
-default attention, `AdamW(fused=True)` and the ordinary zero_grad, backward, step; "compile" is the same step through
-`torch.compile`. They take turns in one process, step by step, on torch's own thread pool; a ratio is the median of
-torch's time over ours. Peak memory is the high-water mark of the resident set in a process of its own for each side.
+The sides: "ours" is the captured program through `Executor.run(donate=True)`; "torch" is the same module in eager mode,
+with its default attention, `AdamW(fused=True)` and the ordinary zero_grad, backward, step; "compile" is this step with
+the module through `torch.compile`, "backend" with `torch.compile(module, backend="repops")`. They take turns in one
+process, step by step, on torch's own thread pool; a ratio is the median of torch's time over ours, of the same turns.
+Peak memory is the high-water mark of the resident set in a process of its own for each side, less what it was after the
+imports (of a side that compiles, after a function of one operator was compiled, which imports much of torch).
 Commitment: the state root every 10 steps, with the same threads.
 With --inference it is the forward pass of one sequence to its logits: frozen (`Executor.freeze`) and unfrozen, beside
 the module in eager mode under `torch.inference_mode`.
 
-    python scripts/bench_step.py [--model small|large] [--threads 1 2] [--pairs 15] [--compile] [--profile] [--json]
+    python scripts/bench_step.py [--model small large] [--threads 1 2] [--pairs 15] [--sides ours torch compile backend]
+        [--no-memory] [--json | --markdown]
+    python scripts/bench_step.py --profile [--model ..] [--threads ..]
     python scripts/bench_step.py --inference [--sequence 16 32 128] [--model ..] [--threads ..] [--pairs ..] [--json]
 """
 
@@ -22,10 +26,11 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -34,6 +39,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import repops
+import repops.dynamo
 from repops import commit, optim
 from repops.graph.ir import Program
 
@@ -54,7 +60,15 @@ class Config:
     batch: int = 2
 
 
-MODELS = {"small": Config(4, 256, 4), "large": Config(12, 768, 12)}
+MODELS = {
+    "tiny": Config(1, 64, 2, vocabulary=512, context=64, sequence=32),  # to try this script
+    "small": Config(4, 256, 4),
+    "large": Config(12, 768, 12),
+}
+MEASURED = ["small", "large"]
+SIDES = ("ours", "torch", "compile", "backend")
+OURS, TORCHS = ("ours", "backend"), ("torch", "compile")
+LABELS = {"ours": "ours", "torch": "eager", "compile": "`torch.compile`", "backend": "backend"}
 
 
 class Block(nn.Module):
@@ -107,13 +121,20 @@ def tokens_of(c: Config) -> tuple[Tensor, Tensor]:
     return tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
 
-def torch_step(c: Config, compiled: bool = False) -> Callable[[], None]:
+def as_called(module: Callable[..., Any], side: str) -> Callable[..., Any]:
+    """A module in eager mode or compiled, as a side of torch has it."""
+    if side == "torch":
+        return module
+    return torch.compile(module, backend="repops" if side == "backend" else "inductor", dynamic=False)
+
+
+def torch_step(c: Config, side: str) -> Callable[[], None]:
     """A step of the module in torch."""
     torch.manual_seed(0)
     module = GPT2(c)
     optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, fused=True)
     x, y = tokens_of(c)
-    call = torch.compile(module) if compiled else module
+    call = as_called(module, side)
 
     def step() -> None:
         optimizer.zero_grad()
@@ -137,6 +158,11 @@ class Ours:
     def executor(self, threads: int) -> repops.Executor:
         """Runs the program."""
         return repops.Executor(self.program, threads=threads)
+
+    def step(self, threads: int) -> Callable[[], object]:
+        """A step of the captured program."""
+        executor = self.executor(threads)
+        return lambda: executor.run(self.state, self.batch, donate=True)
 
     def root(self, threads: int) -> bytes:
         """The checkpoint's commitment: the root over all slots."""
@@ -164,6 +190,11 @@ def take_turns(sides: dict[str, Callable[[], object]], pairs: int) -> dict[str, 
 def median_ratio(others: list[float], ours: list[float]) -> float:
     """Of the times taken in the same turns."""
     return statistics.median(a / b for a, b in zip(others, ours, strict=True))
+
+
+def to_itself(times: list[float]) -> float | None:
+    """The median ratio of a side's times to those of the next turn; None for one turn."""
+    return statistics.median(a / b for a, b in pairwise(times)) if len(times) > 1 else None
 
 
 def measure_inference(name: str, sequence: int, threads: list[int], pairs: int) -> Iterator[dict[str, object]]:
@@ -200,41 +231,42 @@ def measure_inference(name: str, sequence: int, threads: list[int], pairs: int) 
             "ratio": median_ratio(times["torch"], times["frozen"]),
             "unfrozen_ratio": median_ratio(times["torch"], times["unfrozen"]),
             "gain": median_ratio(times["unfrozen"], times["frozen"]),
-            "torch_to_itself": statistics.median(a / b for a, b in pairwise(times["torch"])),
+            "torch_to_itself": to_itself(times["torch"]),
             "frozen_bytes": frozen.bytes,
             "weight_bytes": sum(p.nbytes for p in module.parameters()),
         }
 
 
-def measure(name: str, threads: int, pairs: int, compiled: bool, ours: Ours) -> dict[str, object]:
-    """One row of the table of training steps."""
-    c = MODELS[name]
-    torch.set_num_threads(threads)
-    executor = ours.executor(threads)
-    sides: dict[str, Callable[[], object]] = {
-        "ours": lambda: executor.run(ours.state, ours.batch, donate=True),
-        "torch": torch_step(c),
-    }
-    if compiled:
-        sides["compile"] = torch_step(c, compiled=True)
-    times = take_turns(sides, pairs)
-    ratio = {side: median_ratio(taken, times["ours"]) for side, taken in times.items()}
-    noise = statistics.median(a / b for a, b in pairwise(times["torch"]))
-    step_s = statistics.median(times["ours"])
-    root_s = statistics.median(seconds(lambda: ours.root(threads)) for _ in range(3))
-    row: dict[str, object] = {
-        "model": name,
-        "threads": threads,
-        "ours_s": step_s,
-        "torch_s": statistics.median(times["torch"]),
-        "ratio": ratio["torch"],
-        "torch_to_itself": noise,
-        "root_s": root_s,
-        "commitment": root_s / (CHECKPOINT_STEPS * step_s),
-    }
-    if compiled:
-        row |= {"compile_s": statistics.median(times["compile"]), "compile_ratio": ratio["compile"]}
+def measure(name: str, threads: int, pairs: int, sides: Sequence[str], ours: Ours | None) -> dict[str, object]:
+    """One row of the table of training steps. ours: if it is one of the sides."""
+    set_threads(threads)
+    torch._dynamo.reset()  # what was compiled for another number of threads
+    steps = {side: ours.step(threads) if side == "ours" and ours else torch_step(MODELS[name], side) for side in sides}
+    times = take_turns(steps, pairs)
+    row: dict[str, object] = {"model": name, "threads": threads}
+    row |= {f"{side}_s": statistics.median(taken) for side, taken in times.items()}
+    row |= {ratio_of(b, a): median_ratio(times[b], times[a]) for a, b in compared(sides)}
+    row |= {f"{side}_to_itself": to_itself(times[side]) for side in sides if side in TORCHS}
+    if ours:
+        root_s = statistics.median(seconds(lambda: ours.root(threads)) for _ in range(3))
+        row |= {"root_s": root_s, "commitment": root_s / (CHECKPOINT_STEPS * statistics.median(times["ours"]))}
     return row
+
+
+def compared(sides: Sequence[str]) -> list[tuple[str, str]]:
+    """The pairs of a side of ours and one of torch's."""
+    return [(a, b) for a in OURS for b in TORCHS if a in sides and b in sides]
+
+
+def ratio_of(above: str, below: str) -> str:
+    """The name of a ratio in a row."""
+    return f"{above}/{below}"
+
+
+def set_threads(threads: int) -> None:
+    """For torch and the backend."""
+    torch.set_num_threads(threads)
+    repops.set_threads(threads)
 
 
 def resident_peak() -> int:
@@ -246,24 +278,39 @@ def resident_peak() -> int:
 def peak_memory(name: str, side: str) -> int:
     """Bytes that two steps need at most, in a process of their own."""
     command = [sys.executable, __file__, "--peak", side, "--model", name]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def peak(name: str, side: str) -> None:
     """Prints this process's high-water mark after two steps, less what it was before there was a model."""
-    torch.set_num_threads(1)
-    c = MODELS[name]
+    set_threads(1)
+    if side in ("compile", "backend"):
+        as_called(torch.square, side)(torch.ones(1, requires_grad=True)).backward()
     before = resident_peak()
-    if side == "torch":
-        step = torch_step(c)
-        for _ in range(2):
-            step()
-    else:
-        ours = Ours(c)
-        executor = ours.executor(1)
-        for _ in range(2):
-            executor.run(ours.state, ours.batch, donate=True)
+    step = Ours(MODELS[name]).step(1) if side == "ours" else torch_step(MODELS[name], side)
+    for _ in range(2):
+        step()
     print(resident_peak() - before)
+
+
+def table(rows: list[dict[str, Any]], sides: Sequence[str]) -> Iterator[str]:
+    """The rows as a table in Markdown; peak memory once for each model."""
+    pairs = compared(sides)
+    heads = [LABELS[side] for side in sides] + [f"{LABELS[b]} / {LABELS[a]}" for a, b in pairs]
+    memory = [side for side in sides if f"{side}_bytes" in rows[0]]
+    heads += [f"peak memory, {' / '.join(LABELS[side] for side in memory)}"] if memory else []
+    heads += [f"state root every {CHECKPOINT_STEPS} steps"] if "commitment" in rows[0] else []
+    yield f"| model, threads | {' | '.join(heads)} |"
+    yield "|---" * (1 + len(heads)) + "|"
+    before = None
+    for row in rows:
+        cells = [f"{row['model']}, {row['threads']}", *(f"{row[f'{side}_s']:.3f} s" for side in sides)]
+        cells += [f"{row[ratio_of(b, a)]:.2f}" for a, b in pairs]
+        sizes = " / ".join(f"{row[f'{side}_bytes'] / 1e6:,.0f}" for side in memory) + " MB"
+        cells += [sizes if row["model"] != before else ""] if memory else []
+        cells += [f"{100 * row['commitment']:.1f} %"] if "commitment" in row else []
+        yield f"| {' | '.join(cells)} |".replace("|  |", "| |")
+        before = row["model"]
 
 
 def profile(ours: Ours, threads: int, lines: int = 45) -> Iterator[str]:
@@ -288,43 +335,51 @@ def profile(ours: Ours, threads: int, lines: int = 45) -> Iterator[str]:
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", choices=MODELS, nargs="+", default=list(MODELS))
+    parser.add_argument("--model", choices=MODELS, nargs="+", default=MEASURED)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--pairs", type=int, default=15)
-    parser.add_argument("--compile", action="store_true", help="torch.compile too")
+    parser.add_argument("--sides", choices=SIDES, nargs="+", default=["ours", "torch"], help="what takes turns")
     parser.add_argument("--profile", action="store_true", help="where our step's time goes, instead")
     parser.add_argument("--inference", action="store_true", help="forward passes, instead")
     parser.add_argument("--sequence", type=int, nargs="+", default=[16, 32, 128], help="tokens of a forward pass")
     parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--peak", choices=["ours", "torch"], help=argparse.SUPPRESS)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true")
+    form.add_argument("--markdown", action="store_true", help="training steps as a table")
+    parser.add_argument("--peak", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
         peak(options.model[0], options.peak)
-        return
-    if options.inference:
+    elif options.inference:
         for name, sequence in product(options.model, options.sequence):
             for row in measure_inference(name, sequence, options.threads, options.pairs):
-                print(json.dumps(row) if options.json else "  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
-        return
-    rows = []
-    for name in options.model:
-        ours = Ours(MODELS[name])
-        for threads in options.threads:
-            if options.profile:
+                print(json.dumps(row) if options.json else plain(row), flush=True)
+    elif options.profile:
+        for name in options.model:
+            ours = Ours(MODELS[name])
+            for threads in options.threads:
                 print(f"{name}: " + "\n".join(profile(ours, threads)))
-                continue
-            rows.append(measure(name, threads, options.pairs, options.compile, ours))
-    if options.profile:
-        return
-    if not options.no_memory:
-        memory = {name: {side: peak_memory(name, side) for side in ("ours", "torch")} for name in options.model}
-        for row in rows:
-            sizes = memory[str(row["model"])]
-            row |= {"ours_bytes": sizes["ours"], "torch_bytes": sizes["torch"]}
-            row["memory"] = sizes["ours"] / sizes["torch"]
-    for row in rows:
-        print(json.dumps(row) if options.json else "  ".join(f"{k} {v}" for k, v in row.items()))
+    else:
+        sides = list(dict.fromkeys(options.sides))
+        rows = list(training_rows(options.model, options.threads, options.pairs, sides, memory=not options.no_memory))
+        lines = table(rows, sides) if options.markdown else map(json.dumps if options.json else plain, rows)
+        print("\n".join(lines))
+
+
+def training_rows(
+    models: Sequence[str], threads: Sequence[int], pairs: int, sides: Sequence[str], *, memory: bool
+) -> Iterator[dict[str, object]]:
+    """All rows of the table of training steps."""
+    for name in models:
+        sizes = {f"{side}_bytes": peak_memory(name, side) for side in sides} if memory else {}
+        ours = Ours(MODELS[name]) if "ours" in sides else None
+        for count in threads:
+            yield measure(name, count, pairs, sides, ours) | sizes
+
+
+def plain(row: dict[str, object]) -> str:
+    """A row in words."""
+    return "  ".join(f"{k} {v}" for k, v in row.items())
 
 
 if __name__ == "__main__":

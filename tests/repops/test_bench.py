@@ -1,4 +1,4 @@
-"""scripts/bench_repops.py: its rows are measured, compared with torch's values and printed as promised."""
+"""scripts/bench_repops.py, bench_step.py: rows are measured and printed as promised; operators have torch's values."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "bench_repops.py"
+SCRIPTS = Path(__file__).resolve().parent.parent.parent / "scripts"
 KEYS = {"op", "shape", "threads", "isa", "kind", "ours_s", "torch_s", "ratio", "aa"}
 
 
-def _run(*arguments: str) -> str:
+def _run(*arguments: str, script: str = "bench_repops.py") -> str:
     return subprocess.run(
-        [sys.executable, SCRIPT, *arguments], check=True, capture_output=True, text=True, timeout=300
+        [sys.executable, SCRIPTS / script, *arguments], check=True, capture_output=True, text=True, timeout=300
     ).stdout
 
 
@@ -35,3 +35,15 @@ def test_json_and_tables(tmp_path: Path) -> None:
 def test_list_has_every_kind() -> None:
     kinds = {line.split()[0] for line in _run("--list").splitlines()}
     assert kinds == {"gemm", "compute", "memory"}
+
+
+def test_training_steps_of_chosen_sides() -> None:
+    tiny = ("--model", "tiny", "--threads", "1", "--pairs", "1")
+    row = json.loads(_run(*tiny, "--sides", "torch", "backend", "--json", script="bench_step.py"))
+    taken, memory = {"torch_s", "backend_s", "torch/backend"}, {"torch_bytes", "backend_bytes"}
+    assert set(row) == {"model", "threads", "torch_to_itself", *taken, *memory}
+    assert all(row[key] > 0 for key in taken | memory) and row["torch_to_itself"] is None  # one turn has no next
+    assert row["torch/backend"] == row["torch_s"] / row["backend_s"]
+    table = _run(*tiny, "--sides", "ours", "torch", "--no-memory", "--markdown", script="bench_step.py").splitlines()
+    assert table[0] == "| model, threads | ours | eager | eager / ours | state root every 10 steps |"
+    assert len(table) == 3 and table[2].startswith("| tiny, 1 | ") and table[2].endswith(" % |")

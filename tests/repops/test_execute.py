@@ -265,10 +265,54 @@ def test_random_programs_plan_as_they_walk() -> None:
         )
         state = {f"s{k}": rng.standard_normal((2, 2)).astype(np.float32) for k in range(slots)}
         batch = {"x": rng.standard_normal((2, 2)).astype(np.float32)}
-        executor = repops.Executor(program)
         expected = bits(walked(program, state, batch))
-        assert bits(executor.run(state, batch)) == expected
-        assert bits(executor.run(state, batch, donate=True)) == expected
+        for fuse in (True, False):
+            executor, own = repops.Executor(program, fuse=fuse), {name: array.copy() for name, array in state.items()}
+            assert bits(executor.run(own, batch)) == expected
+            assert bits(executor.run(own, batch, donate=True)) == expected
+
+
+NEW_STATE = 4
+
+
+def lying_in_slots(*nodes: Node) -> set[int]:
+    """Of these nodes on x and a slot y, whose update is the last, those that are written into the slot; and all bits."""
+    slot = Slot("y", F32, (2, 3), Ref.node(len(nodes) - 1))
+    program = Program((slot,), (BatchTensor("x", F32, (2, 3)),), (), nodes).check()
+    rng = np.random.default_rng(5)
+    state, batch = ({name: rng.standard_normal((2, 3)).astype(np.float32)} for name in "yx")
+    expected = bits(walked(program, state, batch))
+    for donate in (False, True):
+        assert bits(repops.Executor(program, fuse=False).run(state, batch, donate=donate)) == expected
+    return {i for i, call in enumerate(Compiler(program).calls) if call[4][0][0] == NEW_STATE}
+
+
+def test_what_an_update_takes_over_lies_in_its_slot_already() -> None:
+    x, y = read(Ref.batch(0), 2, 3), read(Ref.state(0), 2, 3)
+
+    def node(op: str, *inputs: Any, params: tuple[int, ...] = (), shape: tuple[int, ...] = (2, 3)) -> Node:
+        return Node(op, params, (), inputs, F32, shape)
+
+    def of(index: int, *shape: int) -> Any:
+        return read(Ref.node(index), *(shape or (2, 3)))
+
+    swapped = node("permute", x, params=(1, 0), shape=(3, 2))
+    back = node("permute", of(0, 3, 2), params=(1, 0))
+    assert lying_in_slots(swapped, back, node("neg", of(1)), node("exp", of(2))) == {1, 2, 3}
+    # Of two, the one that lies longer.
+    assert lying_in_slots(node("neg", x), node("exp", x), node("sub", of(1), of(0))) == {0, 2}
+    # The old value is read: later, in the same call, before; then in the same call, but not element for element.
+    assert lying_in_slots(node("neg", x), node("mul", y, x), node("add", of(0), of(1))) == {1, 2}
+    assert lying_in_slots(node("neg", x), node("mul", of(0), y)) == {1}
+    assert lying_in_slots(node("mul", y, x), node("neg", of(0))) == {0, 1}
+    turned = node("permute", y, params=(1, 0), shape=(3, 2))
+    assert lying_in_slots(turned, back, node("neg", of(1))) == {1, 2}
+    assert lying_in_slots(turned, node("neg", of(0))) == {1}
+    # Not element for element, or read again.
+    assert lying_in_slots(swapped, node("permute", of(0, 3, 2), params=(1, 0))) == {1}
+    assert lying_in_slots(node("neg", x), node("exp", of(0)), node("add", of(0), of(1))) == {0, 2}
+    row = node("slice", x, params=(0, 0, 1), shape=(1, 3))
+    assert lying_in_slots(row, node("add", of(0, 1, 3), x)) == {1}
 
 
 def test_execute_node_is_the_walk_of_one_node() -> None:
