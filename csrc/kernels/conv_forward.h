@@ -2,6 +2,7 @@
 #pragma once
 #include "conv_lanes.h"
 #include "conv_planes.h"
+#include "conv_points.h"
 
 namespace ro {
 namespace RO_ISA {
@@ -94,7 +95,12 @@ static void convolve(const Call& call, const Convolution& v, bool gradient) {
   gathered(g, AxisClasses(v.h, gradient), AxisClasses(v.w, gradient), element_count(call.out), call.threads);
 }
 
-RO_KERNEL(conv2d) { convolve(call, Convolution(call, call.in[0], call.in[1], call.out), false); }
+RO_KERNEL(conv2d) {
+  const auto run = [](const Call& c) { convolve(c, Convolution(c, c.in[0], c.in[1], c.out), false); };
+  const Convolution v(call, call.in[0], call.in[1], call.out);
+  if (gathers_points(v)) with_gathered_points(call, v, 0, run);
+  else run(call);
+}
 RO_KERNEL(conv2d_dx) { convolve(call, Convolution(call, call.out, call.in[1], call.in[0]), true); }
 
 }  // namespace RO_ISA
