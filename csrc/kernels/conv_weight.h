@@ -1,6 +1,7 @@
 // The gradient of a convolution's weight: k = (image, oh, ow), and one product for each tap. Output channels are the lanes, input channels
 // the rows, and all of a tile sees the same positions: runs of them.
 #pragma once
+#include "conv_points.h"
 #include "conv_taps.h"
 
 namespace ro {
@@ -271,7 +272,41 @@ static void whole_weight(const Convolution& v, const float* dy, const float* x, 
   });
 }
 
-RO_KERNEL(conv2d_dw) {
+// Parts of the sums: lanes in whole tiles, and rows. All of nearly equal size, so many that every thread has as many as the others.
+struct WeightParts {
+  int64_t rows, lanes, tiles, in_lanes, in_rows;
+
+  WeightParts(int64_t rows, int64_t lanes, int64_t taps, int64_t groups, int64_t workers) : rows(rows), lanes(lanes), tiles(ceil_div(lanes, kCols)) {
+    in_lanes = ceil_div(tiles, max64(1, kWeightSums / (taps * kRows) / kCols));
+    const int64_t width = ceil_div(tiles, in_lanes) * kCols, most = max64(1, kWeightSums / (taps * width) / kRows) * kRows;
+    const int64_t least = groups * in_lanes * ceil_div(rows, most);
+    in_rows = min64(ceil_div(rows, kRows), ceil_div(ceil_div(least, workers) * workers, groups * in_lanes));
+    in_lanes = min64(tiles, max64(in_lanes, ceil_div(workers, groups * in_rows)));
+  }
+  RO_MEMBER int64_t count() const { return in_lanes * in_rows; }
+  // Calls body(r0, r1, l0, l1).
+  template <class Body>
+  RO_MEMBER void part(int64_t i, const Body& body) const {
+    const int64_t r = i % in_rows, l = i / in_rows;
+    body(rows * r / in_rows, rows * (r + 1) / in_rows, tiles * l / in_lanes * kCols, min64(tiles * (l + 1) / in_lanes * kCols, lanes));
+  }
+};
+
+// One tap without stride. The side with fewer channels is packed as lanes, unless that would leave more lanes unused.
+static void point_weight(const Convolution& v, const float* dy, const float* x, const float* carry, float* dw, int64_t workers) {
+  const int64_t plane = v.y_plane(), all_o = v.groups * v.filters * plane, all_c = v.groups * v.channels * plane;
+  const bool by_channels = v.channels < v.filters && ceil_div(v.channels, kLanes) * v.filters <= ceil_div(v.filters, kLanes) * v.channels;
+  const WeightParts parts(by_channels ? v.filters : v.channels, by_channels ? v.channels : v.filters, 1, v.groups, workers);
+  parallel_dynamic(v.groups * parts.count(), (int)workers, [&](int64_t i) {
+    const int64_t group = i / parts.count(), at = group * v.filters * v.channels;
+    const PointSide o{dy + group * v.filters * plane, all_o, v.channels}, c{x + group * v.channels * plane, all_c, 1};
+    parts.part(i % parts.count(), [&](int64_t r0, int64_t r1, int64_t l0, int64_t l1) {
+      point_weight_part(v, by_channels ? o : c, by_channels ? c : o, carry ? carry + at : nullptr, dw + at, r0, r1, l0, l1);
+    });
+  });
+}
+
+static void convolve_weight(const Call& call) {
   const Convolution v(call, call.in[1], call.out, call.in[0]);
   if (element_count(call.out) == 0) return;
   const float *dy = floats(call.in[0]), *x = floats(call.in[1]), *carry = call.inputs > 2 ? floats(call.in[2]) : nullptr;
@@ -286,20 +321,19 @@ RO_KERNEL(conv2d_dw) {
   }
   if (v.channels < kRows && v.w.taps >= 4 && sees_all(v)) return whole_weight(v, dy, x, carry, dw, (int)workers);
   if (v.channels < kRows) return few_channels(v, dy, x, carry, dw, (int)workers);
-  // Parts of the output: filters in whole tiles, and channels. All of nearly equal size, so many that every thread has as many as the others.
-  const int64_t most = max64(1, kWeightSums / (taps * kRows) / kCols), tiles = ceil_div(v.filters, kCols);
-  int64_t in_o = ceil_div(tiles, most);
-  const int64_t filters = ceil_div(tiles, in_o) * kCols, channels = max64(1, kWeightSums / (taps * filters) / kRows) * kRows;
-  int64_t in_c = ceil_div(v.channels, channels);
-  const int64_t wanted = ceil_div(v.groups * in_o * in_c, workers) * workers;
-  in_c = min64(ceil_div(v.channels, kRows), ceil_div(wanted, v.groups * in_o));
-  in_o = min64(tiles, max64(in_o, ceil_div(workers, v.groups * in_c)));
-  parallel_dynamic(v.groups * in_o * in_c, (int)workers, [&](int64_t i) {
-    const int64_t group = i / (in_o * in_c), c = i % in_c, o = i / in_c % in_o;
-    const int64_t at = group * v.filters * v.channels * taps;
+  if (is_point(v.h) && is_point(v.w) && v.x_plane() == v.y_plane()) return point_weight(v, dy, x, carry, dw, workers);
+  const WeightParts parts(v.channels, v.filters, taps, v.groups, workers);
+  parallel_dynamic(v.groups * parts.count(), (int)workers, [&](int64_t i) {
+    const int64_t group = i / parts.count(), at = group * v.filters * v.channels * taps;
     const WeightGradient g{v, dy + group * v.filters * v.y_plane(), x + group * v.channels * v.x_plane(), carry ? carry + at : nullptr, dw + at};
-    weight_part(g, v.channels * c / in_c, v.channels * (c + 1) / in_c, tiles * o / in_o * kCols, min64(tiles * (o + 1) / in_o * kCols, v.filters));
+    parts.part(i % parts.count(), [&](int64_t c0, int64_t c1, int64_t o0, int64_t o1) { weight_part(g, c0, c1, o0, o1); });
   });
+}
+
+RO_KERNEL(conv2d_dw) {
+  const Convolution v(call, call.in[1], call.out, call.in[0]);
+  if (gathers_points(v)) with_gathered_points(call, v, 1, convolve_weight);
+  else convolve_weight(call);
 }
 
 }  // namespace RO_ISA
