@@ -276,7 +276,7 @@ NEW_STATE = 4
 
 
 def lying_in_slots(*nodes: Node) -> set[int]:
-    """Of these nodes on x and a slot y, whose update is the last, those that are written into the slot; and all bits."""
+    """Of these nodes on x and a slot y, whose update is the last, those written into the slot; and all bits hold."""
     slot = Slot("y", F32, (2, 3), Ref.node(len(nodes) - 1))
     program = Program((slot,), (BatchTensor("x", F32, (2, 3)),), (), nodes).check()
     rng = np.random.default_rng(5)
