@@ -60,7 +60,7 @@ static void convolve_points(const Gathered& g, int threads) {
       if (g.carry)
         for (int64_t r = panels.start(p0); r < panels.start(p1); ++r)
           std::memcpy(own.out + image * g.out_image + r * n + n0, own.carry + image * g.out_image + r * n + n0, sizeof(float) * (n1 - n0));
-      product_part(p, panels, packed, p0, p1, n0, n1);
+      product_part(p, panels, packed, 0, p.k, p0, p1, n0, n1);
     });
   }
 }

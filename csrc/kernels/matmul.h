@@ -301,24 +301,25 @@ RO_INLINE void edge_tile(const Product& p, Tile kernel, int64_t kc, const float*
   }
 }
 
-// Rows [m0, m1) (whole panels), columns [n0, n1) of C by one thread. packed: A, panel i at start(i) * K; or nullptr: as it lies.
-static void product_part(const Product& p, const Panels& panels, const float* packed, int64_t panel0, int64_t panel1, int64_t n0,
-                         int64_t n1) {
+// The blocks of k in [k0, k1): of C the panels [panel0, panel1), columns [n0, n1), by one thread. packed: A for these k, panel i at
+// start(i) * (k1 - k0); or nullptr: as it lies.
+static void product_part(const Product& p, const Panels& panels, const float* packed, int64_t k0, int64_t k1, int64_t panel0,
+                         int64_t panel1, int64_t n0, int64_t n1) {
   float* buffer = (float*)scratch(1, sizeof(float) * kDotBlock * (min64(n1 - n0, kColumnBlock) + kCols));
   for (int64_t jc = n0; jc < n1; jc += kColumnBlock) {
     const int64_t nc = min64(kColumnBlock, n1 - jc);
-    for (int64_t pc = 0; pc < p.k; pc += kDotBlock) {
+    for (int64_t pc = k0; pc < k1; pc += kDotBlock) {
       const int64_t kc = min64(kDotBlock, p.k - pc);
       const bool last = pc + kc == p.k;
       const int mode = (pc > 0 || p.carry ? kAdd : 0) | (last ? kLast : 0) | (last && p.scaled ? kScale : 0);
       const float* packed_b = panels_of_b(p, pc, kc, jc, nc, buffer);
       for (int64_t i = panel0; i < panel1; ++i) {
         const int64_t row = panels.start(i), rows = panels.start(i + 1) - row;
-        const float* a = packed ? packed + row * p.k + pc * rows : (const float*)p.a.at(row, pc);
+        const float* a = packed ? packed + row * (k1 - k0) + (pc - k0) * rows : (const float*)p.a.at(row, pc);
         const auto find = packed ? find_tile<true> : find_tile<false>;
         const Tile full = find(rows, kVectors);
         // Every tile fetches its share of the next panel.
-        const int64_t next = 4 * rows * p.k, lines = rows * kc / 16;
+        const int64_t next = 4 * rows * (k1 - k0), lines = rows * kc / 16;
         for (int64_t j = 0; j < nc; j += kCols) {
           const int64_t cols = min64(kCols, nc - j), fetched = j / kCols * rows;
           const int64_t a_row = packed ? fetched < lines ? next + 64 * fetched : 0 : p.a.row;
@@ -534,43 +535,17 @@ static void gemv(const Product& p, int threads) {
   });
 }
 
-// Any product, any size. The transposed problem has the same bits (a product commutes); it is taken where it fits the tiles.
-static void product(Product p, int threads) {
-  if (p.m == 0 || p.n == 0) return;
-  if (p.k == 0) return product_empty(p);
-  if (!p.packed && p.n < kLanes && p.m > p.n) {
-    const View a = p.b.transposed();
-    p.b = p.a.transposed();
-    p.a = a;
-    const int64_t m = p.m, row = p.c_row;
-    p.m = p.n;
-    p.n = m;
-    p.c_row = p.c_col;
-    p.c_col = row;
-  }
-  if (!p.packed && p.m <= 3 && p.c_col == 4) return gemv(p, threads);
+// Elements of A that are packed at once; of a larger A at a time, and rows of it.
+constexpr int64_t kPackedWhole = 16 << 20, kPacked = 4 << 20, kPackedRows = 8192;
 
-  // As many rows at a time as pack into 64 MiB.
-  const int64_t chunk = max64(kRows, (64 << 20) / (4 * p.k) / kRows * kRows);
-  if (p.m > chunk) {
-    for (int64_t m0 = 0; m0 < p.m; m0 += chunk) {
-      Product part = p;
-      part.a.data = p.a.at(m0, 0);
-      part.c = p.c + m0 * p.c_row;
-      part.m = min64(chunk, p.m - m0);
-      product(part, threads);
-    }
-    return;
-  }
+// All rows of C, the blocks of k in [k0, k1).
+static void product_rows(const Product& p, bool in_place, int64_t k0, int64_t k1, int threads) {
   const Panels panels = Panels::of(p.m);
-  // A is read where it lies if one pass over it is enough and a panel's rows are not all in the same sets of the first cache.
-  const bool in_place = p.a.dtype == kF32 && p.a.along_columns() && p.n <= kColumnBlock && p.a.row % 4096 != 0;
-  float* packed = in_place ? nullptr : (float*)scratch(0, sizeof(float) * p.m * p.k + 64);
-  const int64_t work = p.m * p.n * p.k;
-  const int64_t workers = max64(1, min64(threads, work / 32768));
+  const int64_t depth = k1 - k0, work = p.m * p.n * depth, workers = max64(1, min64(threads, work / 32768));
+  float* packed = in_place ? nullptr : (float*)scratch(0, sizeof(float) * p.m * depth + 64);
   if (packed)
-    parallel_for(panels.count, ceil_div(32768, kRows * p.k), (int)workers, [&](int64_t begin, int64_t end) {
-      pack_panels(p.a, panels, begin, end, p.k, packed);
+    parallel_for(panels.count, ceil_div(32768, kRows * depth), (int)workers, [&](int64_t begin, int64_t end) {
+      pack_panels(p.a.from(0, k0), panels, begin, end, depth, packed);
     });
   // A grid of threads over C whose parts are nearly square; no more of them than there are panels.
   const int64_t columns = ceil_div(p.n, kCols);
@@ -587,9 +562,42 @@ static void product(Product p, int threads) {
       const int64_t gm = g / grid_n, gn = g % grid_n;
       const int64_t n0 = columns * gn / grid_n * kCols, n1 = min64(columns * (gn + 1) / grid_n * kCols, p.n);
       const int64_t i0 = panels.count * gm / grid_m, i1 = panels.count * (gm + 1) / grid_m;
-      if (i0 < i1 && n0 < n1) product_part(p, panels, packed, i0, i1, n0, n1);
+      if (i0 < i1 && n0 < n1) product_part(p, panels, packed, k0, k1, i0, i1, n0, n1);
     }
   });
+}
+
+// Any product, any size. The transposed problem has the same bits (a product commutes); it is taken where it fits the tiles.
+static void product(Product p, int threads) {
+  if (p.m == 0 || p.n == 0) return;
+  if (p.k == 0) return product_empty(p);
+  if (!p.packed && p.n < kLanes && p.m > p.n) {
+    const View a = p.b.transposed();
+    p.b = p.a.transposed();
+    p.a = a;
+    const int64_t m = p.m, row = p.c_row;
+    p.m = p.n;
+    p.n = m;
+    p.c_row = p.c_col;
+    p.c_col = row;
+  }
+  if (!p.packed && p.m <= 3 && p.c_col == 4) return gemv(p, threads);
+
+  // A is read where it lies if one pass over it is enough and a panel's rows are not all in the same sets of the first cache. Of a large
+  // one some rows at a time are packed, and for them some blocks of k: few rows for all of k would have all of B packed again.
+  const bool in_place = p.a.dtype == kF32 && p.a.along_columns() && p.n <= kColumnBlock && p.a.row % 4096 != 0;
+  if (in_place || p.m * p.k <= kPackedWhole) return product_rows(p, in_place, 0, p.k, threads);
+  const int64_t parts = ceil_div(p.m, max64(kPackedRows, kPacked / p.k)), rows = ceil_div(ceil_div(p.m, parts), kRows) * kRows;
+  for (int64_t m0 = 0; m0 < p.m; m0 += rows) {
+    Product part = p;
+    part.a = p.a.from(m0, 0);
+    part.c = p.c + m0 * p.c_row;
+    part.m = min64(rows, p.m - m0);
+    // An odd number of blocks: panels that lie a power of two apart share the sets of a cache.
+    const int64_t blocks = ceil_div(p.k, kDotBlock), most = max64(1, kPacked / part.m / kDotBlock);
+    const int64_t step = (ceil_div(blocks, ceil_div(blocks, most)) | 1) * kDotBlock;
+    for (int64_t k0 = 0; k0 < p.k; k0 += step) product_rows(part, false, k0, min64(k0 + step, p.k), threads);
+  }
 }
 
 // The same for every matrix of a batch; whole matrices go to the threads while there are enough of them.

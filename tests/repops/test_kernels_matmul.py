@@ -98,6 +98,18 @@ def test_large_shapes_agree(shape: tuple[int, int, int], layout: tuple[int, int]
         assert case.element(int(index)) == bits[index]
 
 
+@pytest.mark.parametrize("shape", [(1030, 16400, 17), (16640, 1030, 17)])
+@pytest.mark.parametrize("ta", [0, 1])
+def test_a_left_operand_that_is_packed_in_parts(shape: tuple[int, int, int], ta: int) -> None:
+    """More than 2^24 elements: blocks of k at a time, of some rows."""
+    m, k, n = shape
+    a, b = operands(np.random.default_rng(m), m, k, n, ta, 0)
+    case, rows = matmul(a, b, ta, 0), np.random.default_rng(0).choice(m, 6, replace=False)
+    parts = matmul((a[:, rows] if ta else a[rows]).copy(), b, ta, 0)
+    for isa in VECTOR_ISAS:
+        assert (case.array(isa, 2)[rows] == parts.array(isa)).all()
+
+
 def test_rows_do_not_depend_on_the_batch() -> None:
     a, b = operands(np.random.default_rng(3), 77, 300, 129)
     whole = matmul(a, b).array()
