@@ -3,9 +3,9 @@
 
 For every instruction set and thread count a process of its own takes the rows of scripts/bench_cases.py one by one.
 Ours and torch take turns, ours in torch's own OpenMP pool, and so does torch once more: its ratio to itself (A/A)
-shows what is noise. A ratio is the median over the rounds. In the AVX2 columns torch is limited to AVX2. OpenBLAS has
-threads of its own, which would fight for the cores: it takes turns at one thread only, for more it is timed in
-another process.
+shows what is noise. A ratio is the median over the rounds. In the AVX2 columns torch and OpenBLAS are limited to AVX2.
+OpenBLAS has threads of its own, which would fight for the cores: it takes turns at one thread only, for more it is
+timed in another process.
 
     python scripts/bench_repops.py [--quick] [--only PATTERN] [--isa avx2] [--threads 1] [--json | --markdown]
     python scripts/bench_repops.py --from a.json b.json --markdown      merges the JSON of several runs
@@ -46,6 +46,7 @@ def environment(isa: str, threads: int, openblas: int) -> dict[str, str]:
     kept |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(1 << 26)}
     if isa == "avx2":
         kept |= {"ATEN_CPU_CAPABILITY": "avx2", "MKL_ENABLE_INSTRUCTIONS": "AVX2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+        kept["OPENBLAS_CORETYPE"] = "Haswell"
     return kept
 
 
