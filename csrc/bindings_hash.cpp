@@ -72,22 +72,27 @@ void add_parents(const hash::Lanes& lanes, std::vector<Level>& levels, const uin
   }
 }
 
+nb::bytes to_bytes(const uint8_t* hash) { return nb::bytes(reinterpret_cast<const char*>(hash), hash::kHashBytes); }
+
 nb::bytes keccak256(const Buffer& data) {
   uint8_t out[hash::kHashBytes];
   hash::keccak256(data_of(data), bytes_of(data), out);
-  return nb::bytes(reinterpret_cast<const char*>(out), sizeof out);
+  return to_bytes(out);
 }
 
-nb::bytes tensor_root(const Buffer& buffer, int threads, const std::optional<std::string>& isa) {
+nb::list tensor_roots(const std::vector<Buffer>& buffers, int threads, const std::optional<std::string>& isa) {
   const hash::Lanes& lanes = lanes_named(isa);
   check_threads(threads);
-  const int64_t bytes = bytes_of(buffer);
-  uint8_t out[hash::kHashBytes];
+  std::vector<hash::Span> tensors;
+  for (const Buffer& buffer : buffers) tensors.push_back({data_of(buffer), bytes_of(buffer)});
+  std::vector<uint8_t> roots(tensors.size() * hash::kHashBytes);
   {
     nb::gil_scoped_release release;
-    hash::tensor_root(lanes, data_of(buffer), bytes, threads, out);
+    hash::tensor_roots(lanes, tensors.data(), static_cast<int64_t>(tensors.size()), threads, roots.data());
   }
-  return nb::bytes(reinterpret_cast<const char*>(out), sizeof out);
+  nb::list made;
+  for (size_t i = 0; i < tensors.size(); ++i) made.append(to_bytes(&roots[i * hash::kHashBytes]));
+  return made;
 }
 
 nb::list tensor_levels(const Buffer& buffer, int threads, const std::optional<std::string>& isa) {
@@ -120,7 +125,7 @@ nb::list tree_levels(const Hashes& leaves, int height, int threads, const std::o
 
 nb::bytes zero_root(int height) {
   if (height < 0 || height > hash::kMaxHeight) throw nb::value_error("height must be 0 to 64");
-  return nb::bytes(reinterpret_cast<const char*>(hash::zero_root(height)), hash::kHashBytes);
+  return to_bytes(hash::zero_root(height));
 }
 
 ByteView byte_view(Buffer buffer) {
@@ -142,8 +147,8 @@ std::vector<std::string> hash_isas() {
 void bind_hash(nb::module_& m) {
   // noconvert: nothing is copied behind the caller's back.
   m.def("keccak256", &keccak256, "data"_a.noconvert(), "Ethereum's keccak-256 of a contiguous buffer's bytes.");
-  m.def("tensor_root", &tensor_root, "buffer"_a.noconvert(), "threads"_a, "isa"_a = nb::none(),
-        "Root of the tile tree of a contiguous CPU buffer (docs/spec/commitments.md, Tensor).");
+  m.def("tensor_roots", &tensor_roots, "buffers"_a.noconvert(), "threads"_a, "isa"_a = nb::none(),
+        "Roots of the tile trees of contiguous CPU buffers (docs/spec/commitments.md, Tensor), all in one go.");
   m.def("tensor_levels", &tensor_levels, "buffer"_a.noconvert(), "threads"_a, "isa"_a = nb::none(),
         "The real nodes of the tile tree, leaves first: a list of uint8 arrays (n, 32).");
   m.def("tree_levels", &tree_levels, "leaves"_a.noconvert(), "height"_a, "threads"_a, "isa"_a = nb::none(),

@@ -44,7 +44,7 @@ from node.structs import Level, Phase, RefereeKind, Side, Standing
 from node.verdict import SignedVerdict
 from node.work import Job, Progress, Work
 from repops import Program
-from repops.commit import Tree, hash_node_roots, hash_pair, tensor_root
+from repops.commit import Tree, hash_node_roots, hash_pair, tensor_roots
 from repops.dtypes import DType
 from repops.graph.ir import Ref, RefKind
 from repops.ops.table import OPERATORS
@@ -145,7 +145,7 @@ class ForgedTrace(Work):
     def trace(self, step: int, state: State) -> list[bytes]:
         program = self.job.program
         roots = super().trace(step, state)[: len(program.nodes)]
-        slots = [tensor_root(array) for array in self.advance(step, state).values()]
+        slots = tensor_roots(self.advance(step, state).values())
         for slot, root in zip(program.slots, slots, strict=True):
             if slot.update.kind is RefKind.NODE:
                 roots[slot.update.index] = root

@@ -15,7 +15,7 @@ from node.player import Link, Player
 from node.structs import ProgramHeader, Standing, Status, TaskParams
 from node.work import Job
 from repops import Program
-from repops.commit import data_tree, state_root, tensor_root
+from repops.commit import data_tree, state_root, tensor_roots
 
 GWEI = 10**9
 
@@ -130,7 +130,7 @@ class Client(Player):
             )
         return TaskParams(
             program=header,
-            initial_state_root=state_root([tensor_root(array) for array in job.initial.values()]),
+            initial_state_root=state_root(tensor_roots(job.initial.values())),
             data_root=data_tree(job.batch_roots).root,
             batch_count=len(job.batches),
             steps=job.steps,

@@ -26,7 +26,7 @@ from node.provider import Policy, Provider
 from node.structs import Level, Outcome, Ruling
 from node.work import Job, Work
 from repops import Program
-from repops.commit import batch_root, tensor_root
+from repops.commit import batch_root, tensor_roots
 from repops.dtypes import DType
 from repops.graph.ir import BatchTensor, Slot, element_count
 
@@ -128,7 +128,7 @@ def run_drill(
     devnet = Devnet(names=NAMES)
     contracts = deploy(devnet)
     clean = devnet.snapshot()
-    root = batch_root([tensor_root(array) for array in batch.values()])
+    root = batch_root(tensor_roots(batch.values()))
     job = Job(program, state, [batch], [root], 1, 1)
     terms = replace(TERMS, arity_bits=arity_bits)
     disputes = []

@@ -41,7 +41,7 @@ from repops.commit import (
     height,
     keccak256,
     state_tree,
-    tensor_root,
+    tensor_roots,
 )
 from repops.errors import CommitmentError
 from repops.graph.encoding import constant_roots, nodes_tree
@@ -378,8 +378,8 @@ class Provider(Player):
             engaged.traces[step] = work.trace_tree(step)
         for tree in (
             engaged.traces[step],
-            state_tree([tensor_root(array) for array in pre.values()]),
-            batch_tree([tensor_root(array) for array in batch.values()]),
+            state_tree(tensor_roots(pre.values())),
+            batch_tree(tensor_roots(batch.values())),
             data_tree(work.job.batch_roots),
             constants_tree(constant_roots(program)),
             nodes_tree(program),

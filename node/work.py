@@ -10,7 +10,7 @@ import numpy as np
 from node.data import Array, State
 from node.structs import Level
 from repops import Executor, Frozen, Program, Ref
-from repops.commit import TensorTree, Tree, height, state_root, tensor_root
+from repops.commit import TensorTree, Tree, height, state_root, tensor_roots
 from repops.execute import WalkStep
 from repops.vm import NodeRun
 
@@ -75,7 +75,7 @@ class Work:
 
     def claimed_root(self, step: int, state: State) -> bytes:
         """The root that is claimed for the state after a step."""
-        return state_root([tensor_root(array) for array in state.values()])
+        return state_root(tensor_roots(state.values()))
 
     def trace(self, step: int, state: State) -> list[bytes]:
         """The real leaves of a step's trace, given the state before the step; the last is the step's claimed root."""

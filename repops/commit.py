@@ -7,7 +7,7 @@ leaves is known from its level alone. Hashing runs in C++ (csrc/hash), from the 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -62,8 +62,13 @@ def tensor_root(array: Any, threads: int | None = None) -> bytes:
     or not in CPU memory. threads: default all that the process may use; the root does not depend on it.
     Raises TensorError for another dtype or byte order or an object that is no array.
     """
-    root: bytes = _kernels.tensor_root(_contiguous(array), _threads(threads))
-    return root
+    return tensor_roots((array,), threads)[0]
+
+
+def tensor_roots(arrays: Iterable[Any], threads: int | None = None) -> list[bytes]:
+    """`tensor_root` of each array, in order. Threads share out the tiles of all of them: quicker than one by one."""
+    roots: list[bytes] = _kernels.tensor_roots([_contiguous(array) for array in arrays], _threads(threads))
+    return roots
 
 
 class Tree:

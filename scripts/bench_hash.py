@@ -65,7 +65,7 @@ def measure(mib: int, rounds: int, threads: int) -> dict[str, dict[str, float]]:
         "A/A": (len(sample), lambda: reference_leaves(sample)),
     }
     for isa in isas:
-        variants[isa] = (data.nbytes, lambda isa=isa: _kernels.tensor_root(data, threads, isa))
+        variants[isa] = (data.nbytes, lambda isa=isa: _kernels.tensor_roots([data], threads, isa))
     per_byte: dict[str, list[float]] = {name: [] for name in variants}
     for turn in range(rounds + 1):
         for name, (size, work) in variants.items():

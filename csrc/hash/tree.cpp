@@ -48,9 +48,42 @@ void parents_of(const Lanes& lanes, const uint8_t* nodes, int64_t node_count, in
   hash_pairs(lanes, pair, 1, out + whole * kHashBytes);
 }
 
-int64_t chunks_of(int64_t count) { return (count + kChunk - 1) / kChunk; }
+int64_t chunks_of(int64_t count, int height = kChunkHeight) {
+  return (count >> height) + ((count & ((int64_t{1} << height) - 1)) != 0 ? 1 : 0);
+}
 
 int team(int threads, int64_t chunks) { return static_cast<int>(std::clamp<int64_t>(chunks, 1, threads)); }
+
+// Leaves `first` to `first + 2^height` of a tensor, as far as it has them.
+struct Chunk {
+  const Span* tensor;
+  int64_t first;
+};
+
+// The node over a chunk, by one thread: at `height`, or at the height of a tensor that is no larger than a chunk.
+void chunk_node(const Lanes& lanes, const Chunk& chunk, int height, uint8_t* out) {
+  uint8_t nodes[2][kChunk * kHashBytes];
+  const int64_t leaves = tile_count(chunk.tensor->bytes);
+  int64_t count = std::min(int64_t{1} << height, leaves - chunk.first);
+  const int top = std::min(height, height_of(leaves));
+  leaves_of(lanes, chunk.tensor->data, chunk.tensor->bytes, chunk.first, count, nodes[0]);
+  for (int level = 0; level < top; ++level) {
+    const int64_t parents = real_nodes(count, 1);
+    parents_of(lanes, nodes[level & 1], count, level, 0, parents, nodes[(level + 1) & 1]);
+    count = parents;
+  }
+  std::memcpy(out, nodes[top & 1], kHashBytes);
+}
+
+// `count` nodes of `level` become their root, which takes the first one's place.
+void fold_to_root(const Lanes& lanes, uint8_t* nodes, int64_t count, int level, int threads) {
+  std::vector<uint8_t> above(static_cast<size_t>(real_nodes(count, 1) * kHashBytes));
+  for (; count > 1; ++level) {
+    parent_level(lanes, nodes, count, level, threads, above.data());
+    count = real_nodes(count, 1);
+    std::memcpy(nodes, above.data(), static_cast<size_t>(count * kHashBytes));
+  }
+}
 
 }  // namespace
 
@@ -90,35 +123,32 @@ void parent_level(const Lanes& lanes, const uint8_t* nodes, int64_t count, int l
   }
 }
 
-void tensor_root(const Lanes& lanes, const uint8_t* data, int64_t bytes, int threads, uint8_t* out) {
-  const int64_t leaves = tile_count(bytes), chunks = chunks_of(leaves);
-  if (leaves == 0) {
-    std::memset(out, 0, kHashBytes);
-    return;
+void tensor_roots(const Lanes& lanes, const Span* tensors, int64_t count, int threads, uint8_t* out) {
+  int64_t all = 0;
+  for (int64_t t = 0; t < count; ++t) all += tile_count(tensors[t].bytes);
+  // Few chunks are shared out unevenly: 2,304 leaves are five of 2^9, of which one of two threads gets three.
+  const int height = threads > 1 && all < 64 * kChunk ? kChunkHeight - 2 : kChunkHeight;
+  std::vector<Chunk> chunks;
+  std::vector<int64_t> ends;
+  for (int64_t t = 0; t < count; ++t) {
+    const int64_t parts = chunks_of(tile_count(tensors[t].bytes), height);
+    for (int64_t part = 0; part < parts; ++part) chunks.push_back({&tensors[t], part << height});
+    ends.push_back(static_cast<int64_t>(chunks.size()));
   }
-  const int chunk_height = chunks > 1 ? kChunkHeight : height_of(leaves);
-  std::vector<uint8_t> nodes(static_cast<size_t>(chunks * kHashBytes));
-#pragma omp parallel for schedule(dynamic) num_threads(team(threads, chunks)) if (chunks > 1)
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) {
-    uint8_t level_nodes[2][kChunk * kHashBytes];
-    const int64_t first = chunk * kChunk;
-    int64_t count = std::min(kChunk, leaves - first);
-    leaves_of(lanes, data, bytes, first, count, level_nodes[0]);
-    for (int level = 0; level < chunk_height; ++level) {
-      const int64_t parents = real_nodes(count, 1);
-      parents_of(lanes, level_nodes[level & 1], count, level, 0, parents, level_nodes[(level + 1) & 1]);
-      count = parents;
+  const auto jobs = static_cast<int64_t>(chunks.size());
+  std::vector<uint8_t> nodes(static_cast<size_t>(jobs * kHashBytes));
+#pragma omp parallel for schedule(dynamic) num_threads(team(threads, jobs)) if (jobs > 1)
+  for (int64_t i = 0; i < jobs; ++i) chunk_node(lanes, chunks[static_cast<size_t>(i)], height, &nodes[i * kHashBytes]);
+  for (int64_t t = 0; t < count; ++t) {
+    const int64_t first = t == 0 ? 0 : ends[static_cast<size_t>(t - 1)], parts = ends[static_cast<size_t>(t)] - first;
+    uint8_t* root = out + t * kHashBytes;
+    if (parts == 0) {
+      std::memset(root, 0, kHashBytes);
+    } else {
+      fold_to_root(lanes, &nodes[first * kHashBytes], parts, height, threads);
+      std::memcpy(root, &nodes[first * kHashBytes], kHashBytes);
     }
-    std::memcpy(nodes.data() + chunk * kHashBytes, level_nodes[chunk_height & 1], kHashBytes);
   }
-  std::vector<uint8_t> above(static_cast<size_t>(real_nodes(chunks, 1) * kHashBytes));
-  int64_t count = chunks;
-  for (int level = chunk_height; count > 1; ++level) {
-    parent_level(lanes, nodes.data(), count, level, threads, above.data());
-    nodes.swap(above);
-    count = real_nodes(count, 1);
-  }
-  std::memcpy(out, nodes.data(), kHashBytes);
 }
 
 }  // namespace ro::hash

@@ -23,7 +23,17 @@ void tile_leaves(const Lanes& lanes, const uint8_t* data, int64_t bytes, int thr
 // One level up: `count` real nodes of `level` to real_nodes(count, 1) nodes of level + 1.
 void parent_level(const Lanes& lanes, const uint8_t* nodes, int64_t count, int level, int threads, uint8_t* out);
 
-// The root of a tensor of `bytes` bytes; ZERO for none. Needs memory for one hash per 512 KiB only.
-void tensor_root(const Lanes& lanes, const uint8_t* data, int64_t bytes, int threads, uint8_t* out);
+struct Span {
+  const uint8_t* data;
+  int64_t bytes;
+};
+
+// The roots of `count` tensors, kHashBytes each; ZERO for one without bytes. Threads share out the chunks of all of
+// them, so small tensors keep them busy, too. Needs memory for one hash per 128 or 512 KiB only.
+void tensor_roots(const Lanes& lanes, const Span* tensors, int64_t count, int threads, uint8_t* out);
+inline void tensor_root(const Lanes& lanes, const uint8_t* data, int64_t bytes, int threads, uint8_t* out) {
+  const Span tensor{data, bytes};
+  tensor_roots(lanes, &tensor, 1, threads, out);
+}
 
 }  // namespace ro::hash

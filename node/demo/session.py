@@ -27,7 +27,7 @@ from node.structs import BURN, Level, Outcome, RefereeKind, Standing, Status
 from node.verdict import Committee
 from node.work import Job, Work
 from repops import Program
-from repops.commit import batch_root, state_root, tensor_root
+from repops.commit import batch_root, state_root, tensor_roots
 from repops.dtypes import DType
 from repops.graph.ir import element_count
 from repops.vm import NodeRun
@@ -114,7 +114,7 @@ class _Session:
             f"{program.trace_length} trace nodes, {len(program.slots)} slots; "
             f"captured and checked in {time.perf_counter() - started:.1f} s"
         )
-        roots = [batch_root([tensor_root(array) for array in batch.values()]) for batch in workload.batches]
+        roots = [batch_root(tensor_roots(batch.values())) for batch in workload.batches]
         job = Job(program, workload.initial_state, workload.batches, roots, options.steps, options.interval)
         if options.cheat == DEFAULT_CHEAT:
             _seeded_flip(job, options=options)  # refuses what does not exist before anything is posted
@@ -278,7 +278,7 @@ class Honest:
     @property
     def root(self) -> bytes:
         """The final state's root."""
-        return state_root([tensor_root(array) for array in self._work.final_state.values()])
+        return state_root(tensor_roots(self._work.final_state.values()))
 
     def run(self, step: int, node: int) -> NodeRun:
         """A compute node of a step, element by element."""

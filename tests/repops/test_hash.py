@@ -52,9 +52,9 @@ def test_keccak256_is_not_sha3() -> None:
     assert _kernels.keccak256(b"").hex() == "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
 
 
-# Around the lane widths 4 and 8, tile ends, and more than one chunk with a partial last tile.
+# Around the lane widths 4 and 8, tile ends, and more than one chunk (of 128 or 512 tiles) with a partial last tile.
 SIZES = [0, 1, 1023, 1024, 1025, *(n * TILE + d for n in (2, 3, 4, 5, 7, 8, 9, 15, 16, 17) for d in (-1, 0, 1)),
-         CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5 * TILE + 17]  # fmt: skip
+         *(CHUNK // 4 + d for d in (-1, 0, 1)), CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK + 5 * TILE + 17]  # fmt: skip
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -63,7 +63,7 @@ def test_tensor_trees_of_every_isa_and_thread_count(size: int) -> None:
     expected = naive_tensor_levels(data.tobytes())
     for isa in ISAS:
         for threads in (1, 2, 5):
-            assert _kernels.tensor_root(data, threads, isa) == expected[-1][0], (isa, threads)
+            assert _kernels.tensor_roots([data], threads, isa)[0] == expected[-1][0], (isa, threads)
             levels = _kernels.tensor_levels(data, threads, isa)
             assert len(levels) == len(expected)
             for level, (nodes, full) in enumerate(zip(levels, expected, strict=True)):
@@ -72,12 +72,23 @@ def test_tensor_trees_of_every_isa_and_thread_count(size: int) -> None:
                 assert nodes.tobytes() == b"".join(full[:real]), (isa, threads, level)
 
 
+@pytest.mark.parametrize("copies", [1, 12])
+def test_tensors_in_one_go(copies: int) -> None:
+    """12 copies of these sizes are more than 64 chunks: those of several threads then have 512 tiles, too."""
+    tensors = [random_bytes(size) for size in SIZES] * copies
+    expected = [_kernels.tensor_roots([tensor], 1, "scalar")[0] for tensor in tensors[: len(SIZES)]] * copies
+    for isa in ISAS:
+        for threads in (1, 2, 5):
+            assert _kernels.tensor_roots(tensors, threads, isa) == expected, (isa, threads)
+    assert _kernels.tensor_roots([], 2) == []
+
+
 @pytest.mark.parametrize("isa", ISAS)
 def test_every_alignment(isa: str) -> None:
     data = random_bytes(9 * TILE + 64)
     for shift in range(64):
         part = data[shift : shift + 9 * TILE]
-        assert _kernels.tensor_root(part, 1, isa) == _kernels.tensor_root(part.copy(), 1, "scalar")
+        assert _kernels.tensor_roots([part], 1, isa) == _kernels.tensor_roots([part.copy()], 1, "scalar")
 
 
 @pytest.mark.parametrize("isa", ISAS)
@@ -144,7 +155,7 @@ def test_a_tensor_larger_than_two_gibibytes() -> None:
             node = keccak(node + zero)
             zero = keccak(zero + zero)
         left = keccak(left + left)
-    assert _kernels.tensor_root(data, 2) == keccak(left + node)
+    assert _kernels.tensor_roots([data], 2)[0] == keccak(left + node)
 
 
 def test_the_interpreter_runs_on_while_hashing() -> None:
@@ -153,7 +164,7 @@ def test_the_interpreter_runs_on_while_hashing() -> None:
 
     def hash_it() -> None:
         started.set()
-        _kernels.tensor_root(data, 1, "scalar")
+        _kernels.tensor_roots([data], 1, "scalar")
 
     worker = threading.Thread(target=hash_it)
     worker.start()
@@ -167,7 +178,7 @@ def test_the_interpreter_runs_on_while_hashing() -> None:
 def test_results_live_on_without_the_input() -> None:
     levels = _kernels.tensor_levels(random_bytes(5 * TILE), 1)
     view = _kernels.byte_view(random_bytes(3000))
-    assert levels[-1].tobytes() == _kernels.tensor_root(random_bytes(5 * TILE), 1)
+    assert levels[-1].tobytes() == _kernels.tensor_roots([random_bytes(5 * TILE)], 1)[0]
     assert view.tobytes() == random_bytes(3000).tobytes()
     assert not view.flags.writeable
 
@@ -176,9 +187,9 @@ def test_refusals() -> None:
     data = np.zeros(10, np.uint8)
     leaves = np.zeros((3, 32), np.uint8)
     with pytest.raises(ValueError, match="threads"):
-        _kernels.tensor_root(data, 0)
+        _kernels.tensor_roots([data], 0)
     with pytest.raises(ValueError, match="sse9"):
-        _kernels.tensor_root(data, 1, "sse9")
+        _kernels.tensor_roots([data], 1, "sse9")
     with pytest.raises(ValueError, match="more leaves"):
         _kernels.tree_levels(leaves, 1, 1)
     for height in (-1, 65):
@@ -190,4 +201,4 @@ def test_refusals() -> None:
         with pytest.raises(TypeError):
             _kernels.tree_levels(wrong, 5, 1)
     with pytest.raises(TypeError):
-        _kernels.tensor_root(np.zeros((4, 4), np.float32).T[:, 1:], 1)
+        _kernels.tensor_roots([np.zeros((4, 4), np.float32).T[:, 1:]], 1)
