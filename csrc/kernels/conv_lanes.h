@@ -362,10 +362,11 @@ static void by_lanes(const Gathered& g, const std::vector<Sight>& sights, bool s
   // Filters of a part: their sums and what they read should stay in the second cache.
   const int64_t filters = ceil_div(ceil_div(g.rows, ceil_div(g.rows, 256)), kCols) * kCols, in_o = ceil_div(g.rows, filters);
   int64_t positions = min64(512, 65536 / (min64(filters, g.rows) + ceil_div(ceil_div(span, taps) * g.in_plane, g.out_plane)));
-  if (workers > 1) positions = min64(positions, ceil_div(all * in_o * g.groups, 4 * workers));
+  if (workers > 1) positions = min64(positions, ceil_div(all * in_o * g.groups, 2 * workers));
   positions = max64(positions, 8 * kRows) * lines * g.out_width / all;  // those that are left out do not count
   const int64_t in_j = ceil_div(g.out_width, positions), columns = ceil_div(g.out_width, in_j);
-  const int64_t in_l = ceil_div(lines, max64(1, positions / columns));
+  const int64_t others = g.groups * in_o * in_j, least = others * ceil_div(lines, max64(1, positions / columns));
+  const int64_t in_l = min64(lines, ceil_div(ceil_div(least, workers) * workers, others));  // as many parts for every thread
   // As many filters at a time as pack into 64 MiB.
   const int64_t unit = filters * g.depth(), most = max64(1, (16 << 20) / max64(1, unit)), units = g.groups * in_o;
   for (int64_t u0 = 0; u0 < units; u0 += most) {
