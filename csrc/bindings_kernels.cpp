@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "bindings_call.h"
+#include "kernels/arena.h"
 #include "kernels/fpenv.h"
 #include "kernels/plan.h"
 #include "kernels/registry.h"
@@ -145,6 +146,15 @@ void bind_kernels(nb::module_& m) {
         "Run the fused kernel of a group of nodes: the group's outer inputs to its outputs. Same bits as the nodes one by one.");
   m.def("element", &element, "op"_a, "params"_a, "literals"_a, "inputs"_a, "out_dtype"_a, "out_shape"_a, "index"_a,
         "The reference: the bit pattern of one output element (row-major index) by the operator's definition.");
+  m.def(
+      "advise_huge",
+      [](nb::handle memory) {
+        const Buffer buffer(memory, true, "the memory");
+        ro::advise_huge(buffer.data(), (size_t)buffer.size());
+      },
+      "memory"_a,
+      "Ask the system for huge pages where a C-contiguous buffer that nobody has written yet holds whole ones. They make large results\n"
+      "faster: fewer page faults.");
   nb::class_<ro::Plan>(m, "Plan",
                        "A program compiled to kernel calls.\n\n"
                        "Plan(steps, arena_bytes, isa, keep): steps is a list of (op, params, literals, inputs, outputs, in_place).\n"

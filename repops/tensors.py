@@ -14,11 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from repops import _kernels
 from repops.dtypes import DType
 from repops.errors import TensorError
 from repops.graph.ir import MAX_ELEMENTS, MAX_RANK, Shape, extent
 
 Array = np.ndarray[Any, Any]
+
+# Bytes of a result whose memory is asked for in huge pages (numpy does so by itself): the allocator has it from the system
+# for itself alone and gives it back, so each new one takes its page faults again.
+_LARGE = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +178,10 @@ def new_torch(shape: Shape, dtype: DType, axes: Sequence[int] | None = None) -> 
     except (MemoryError, RuntimeError):
         raise _no_memory(shape, dtype) from None
     bits = (tensor.view(torch.int16) if dtype is DType.BF16 else tensor).permute(order)
-    return tensor, bits.numpy().view(dtype.numpy)
+    array = bits.numpy().view(dtype.numpy)
+    if array.nbytes >= _LARGE:
+        _kernels.advise_huge(array)
+    return tensor, array
 
 
 def torch_of(array: Array) -> Any:

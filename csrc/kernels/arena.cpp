@@ -1,18 +1,20 @@
 #include "arena.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
+#include <cstdint>
 #include <cstdlib>
 #include <mutex>
 #include <new>
 #include <set>
 #include <vector>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace ro {
 namespace {
 
-constexpr size_t kPage = 2 << 20;    // huge, where the system has them
 constexpr size_t kSmall = 16 << 20;  // kept without a reservation
 
 struct Block {
@@ -24,7 +26,7 @@ class Pool {
  public:
   // The smallest that is large enough, or a new one.
   Block take(size_t bytes) {
-    const size_t rounded = (bytes + kPage - 1) / kPage * kPage;
+    const size_t rounded = (bytes + kHugePage - 1) / kHugePage * kHugePage;
     {
       std::lock_guard<std::mutex> lock(mutex_);
       const auto found = std::find_if(free_.begin(), free_.end(), [&](const Block& b) { return b.bytes >= rounded; });
@@ -34,11 +36,9 @@ class Pool {
         return block;
       }
     }
-    char* data = (char*)std::aligned_alloc(kPage, rounded);
+    char* data = (char*)std::aligned_alloc(kHugePage, rounded);
     if (!data) throw std::bad_alloc();
-#if defined(MADV_HUGEPAGE)
-    madvise(data, rounded, MADV_HUGEPAGE);  // advice only
-#endif
+    advise_huge(data, rounded);
     return {rounded, data};
   }
 
@@ -85,6 +85,15 @@ Pool& pool() {
 }
 
 }  // namespace
+
+void advise_huge(void* data, size_t bytes) {
+#if defined(MADV_HUGEPAGE)
+  const uintptr_t start = ((uintptr_t)data + kHugePage - 1) / kHugePage * kHugePage, end = ((uintptr_t)data + bytes) / kHugePage * kHugePage;
+  if (start < end) madvise((void*)start, end - start, MADV_HUGEPAGE);
+#else
+  (void)data, (void)bytes;
+#endif
+}
 
 Arena::Arena(size_t bytes) {
   if (bytes == 0) return;

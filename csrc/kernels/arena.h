@@ -1,9 +1,14 @@
-// Memory for the intermediate tensors of one run: taken from a pool of the process, given back when the run is over.
 #pragma once
 #include <cstddef>
 
 namespace ro {
 
+constexpr size_t kHugePage = 2 << 20;
+
+// Asks for huge pages where memory holds whole ones, before it is written: they take fewer faults and fewer entries of the TLB. Advice only.
+void advise_huge(void* data, size_t bytes);
+
+// Memory for the intermediate tensors of one run: taken from a pool of the process, given back when the run is over.
 class Arena {
  public:
   explicit Arena(size_t bytes);  // throws std::bad_alloc

@@ -6,13 +6,11 @@
 #include <memory>
 #include <new>
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
 #if defined(__x86_64__)
 #include <cpuid.h>
 #endif
 
+#include "arena.h"
 #include "parallel.h"
 
 namespace ro {
@@ -45,8 +43,6 @@ void store_bits(void* data, int32_t dtype, int64_t index, uint64_t bits) {
   const int size = item_size(dtype);
   std::memcpy((char*)data + index * size, &bits, size);  // little-endian
 }
-
-constexpr size_t kHugePage = 1 << 21;
 
 struct FreeAligned {
   void operator()(void* p) const { std::free(p); }
@@ -170,9 +166,7 @@ void* scratch(int slot, size_t bytes) {
     void* p = std::aligned_alloc(huge ? kHugePage : 64, rounded);
     if (!p) throw std::bad_alloc();
     s.memory.reset(p);
-#if defined(MADV_HUGEPAGE)
-    if (huge) madvise(p, rounded, MADV_HUGEPAGE);
-#endif
+    if (huge) advise_huge(p, rounded);
     s.bytes = rounded;
   }
   return s.memory.get();

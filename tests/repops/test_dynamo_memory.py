@@ -192,6 +192,17 @@ def test_large_arenas_stay_only_for_plans_that_keep_them() -> None:
     assert [round(g / (4 * size)) for g in grown] == [0, 1, 0, -1]
 
 
+@pytest.mark.parametrize("size", [0, 100, 4 << 20, (8 << 20) + 5000])
+def test_huge_pages_are_advice(size: int) -> None:
+    memory = np.empty(size + 64, np.uint8)[64:]
+    _kernels.advise_huge(memory)
+    memory.fill(7)
+    assert (memory == 7).all()
+    memory.flags.writeable = False
+    with pytest.raises(TypeError, match="writable C-contiguous buffer"):
+        _kernels.advise_huge(memory)
+
+
 def test_arenas_are_never_shared_by_runs_at_once() -> None:
     sizes = [1 << 10, 1 << 18, 3 << 20, 6 << 20]
     plans = [plan(n, keep=n == 3 << 20) for n in sizes]
