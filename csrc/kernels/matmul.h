@@ -496,6 +496,59 @@ static void gemv_pairs(const Product& p, const float* x, int64_t j, int64_t pair
   }
 }
 
+// A block of k of kLanes columns; next: the columns' next one, or the first of the next columns.
+struct GemvBlock {
+  int64_t j, k = 0;
+  RO_MEMBER int64_t length(const Product& p) const { return min64(kDotBlock, p.k - k); }
+  RO_MEMBER GemvBlock next(const Product& p) const {
+    return k + kDotBlock < p.k ? GemvBlock{j, k + kDotBlock} : GemvBlock{j + kLanes, 0};
+  }
+};
+
+// kLanes times `groups` columns from j on of a B that comes from memory. 16 columns at a time, as the processor follows no more streams;
+// the next block of each is fetched meanwhile, column by column, as long runs.
+template <int32_t dtype>
+static void gemv_fetched(const Product& p, const float* x, int64_t j, int64_t groups) {
+  constexpr int kChains = 16 / kLanes, kPiece = 16;
+  constexpr int kRun = item_size(dtype) * kDotBlock, kShare = item_size(dtype) * kPiece * kLanes;
+  const int64_t col = p.b.col;
+  GemvBlock ahead{j};
+  F total = F::set(0.0f);
+  for (int64_t left = groups * ceil_div(p.k, kDotBlock); left > 0; left -= kChains) {
+    GemvBlock own[kChains];
+    const char *b[kChains], *soon[kChains];
+    F s[kChains][1][1];
+    int64_t both = kDotBlock;
+    for (int u = 0; u < kChains; ++u) {
+      own[u] = u < left ? ahead : own[u - 1];
+      if (u + 1 < left) ahead = ahead.next(p);
+      both = min64(both, own[u].length(p) / kPiece * kPiece);
+      b[u] = p.b.at(own[u].k, own[u].j);
+      s[u][0][0] = F::set(0.0f);
+    }
+    GemvBlock later = ahead;
+    for (int u = 0; u < kChains; ++u, later = later.next(p)) soon[u] = p.b.at(later.k, later.j);
+    for (int64_t k = 0; k < both; k += kPiece)
+#pragma GCC unroll 4
+      for (int u = 0; u < kChains; ++u) {
+        const int64_t at = k / kPiece * kShare;
+#pragma GCC unroll 16
+        for (int i = 0; i < kShare; i += 64) __builtin_prefetch(soon[u] + at / kRun * col + at % kRun + i);
+        gemv_run<1, 1, dtype>(b[u] + k * item_size(dtype), col, x + own[u].k + k, 0, kPiece, kLanes, s[u]);
+      }
+    for (int u = 0; u < kChains && u < left; ++u) {
+      const GemvBlock& o = own[u];
+      gemv_run<1, 1, dtype>(b[u] + both * item_size(dtype), col, x + o.k + both, 0, o.length(p) - both, kLanes, s[u]);
+      char* const c = p.c + o.j * 4;
+      if (o.k > 0) total = add(total, s[u][0][0]);
+      else total = p.carry ? add(F::load(c), s[u][0][0]) : s[u][0][0];
+      if (o.k + kDotBlock >= p.k) canonical(p.scaled ? mul(total, F::set(p.scale)) : total).store(c);
+    }
+  }
+}
+
+constexpr int64_t kFar = 16 << 20;  // bytes of B that do not stay in the last cache
+
 // y = x B for up to 3 rows x, B contiguous along k (row-major weights [N, K]): kLanes rows by kLanes k transposed in registers.
 template <int R, int32_t dtype>
 static void gemv_transposed(const Product& p, int64_t n0, int64_t n1) {
@@ -503,7 +556,11 @@ static void gemv_transposed(const Product& p, int64_t n0, int64_t n1) {
   for (int r = 0; r < R; ++r)
     for (int64_t k = 0; k < p.k; ++k) x[r * p.k + k] = p.a.value(r, k);
   int64_t j = n0;
-  if (R == 1 && p.b.col % 4096 == 0) {
+  if (R == 1 && p.k >= kDotBlock && p.n * p.b.col > kFar) {
+    const int64_t groups = (n1 - n0) / kLanes;
+    gemv_fetched<dtype>(p, x, j, groups);
+    j += groups * kLanes;
+  } else if (R == 1 && p.b.col % 4096 == 0) {
     const int64_t pairs = (n1 - n0) / (2 * kLanes);
     gemv_pairs<dtype>(p, x, j, pairs);
     j += pairs * 2 * kLanes;

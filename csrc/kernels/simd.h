@@ -556,6 +556,14 @@ RO_OP void store_as(F a, void* p, int n) {
   }
 }
 
+// Loaded once: a compiler would repeat the load in every instruction that takes its operand from memory.
+RO_OP F loaded(F a) {
+#if defined(RO_ISA_AVX512) && !defined(RO_EMULATE_AVX512)
+  asm("" : "+v"(a.v));
+#endif
+  return a;
+}
+
 #if !defined(RO_ISA_SCALAR)
 // How many elements of every row load_transposed takes.
 #if defined(RO_ISA_AVX2)
@@ -567,8 +575,15 @@ template <int32_t dtype> constexpr int kTransposed = kLanes;
 template <int32_t dtype>
 RO_OP void load_transposed(F (&t)[kTransposed<dtype>], const char* p, int64_t row) {
   if constexpr (kTransposed<dtype> == kLanes) {
-#pragma GCC unroll 16
-    for (int j = 0; j < kLanes; ++j) t[j] = load_as<dtype>(p + j * row);
+    // Rows in fours by a running pointer: the compiler would keep the distance of every row, in more registers than there are.
+    int64_t three = 3 * row;
+    asm("" : "+r"(three));
+#pragma GCC unroll 4
+    for (int j = 0; j < kLanes; j += 4, p += 4 * row) {
+      asm("" : "+r"(p));
+      t[j] = loaded(load_as<dtype>(p)), t[j + 1] = loaded(load_as<dtype>(p + row));
+      t[j + 2] = loaded(load_as<dtype>(p + 2 * row)), t[j + 3] = loaded(load_as<dtype>(p + three));
+    }
     transpose(t);
   } else {
     load_transposed(t, p, row);
