@@ -21,8 +21,8 @@ from repops.graph.ir import MAX_ELEMENTS, MAX_RANK, Shape, extent
 
 Array = np.ndarray[Any, Any]
 
-# Bytes of a result whose memory is asked for in huge pages (numpy does so by itself): the allocator has it from the system
-# for itself alone and gives it back, so each new one takes its page faults again.
+# Bytes of a result whose memory is asked for in huge pages (numpy does so by itself): the allocator has it from the
+# system for itself alone and gives it back, so each new one takes its page faults again.
 _LARGE = 32 << 20
 
 

@@ -276,7 +276,7 @@ def resident_peak() -> int:
 
 
 def peak_memory(name: str, side: str) -> int:
-    """Bytes that two steps need at most, in a process of their own: the median of three, as the heap is cut by chance."""
+    """Bytes that two steps need at most, in a process of their own: the median of three, as heaps differ by chance."""
     command = [sys.executable, __file__, "--peak", side, "--model", name]
     return statistics.median(
         int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout) for _ in range(3)
