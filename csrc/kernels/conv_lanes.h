@@ -256,7 +256,8 @@ static void copy_slab(const Gathered& g, const Slab& s, int64_t q0, int64_t q1, 
     }
 }
 
-// packed: the weights of the part's filters, panel by panel. span: the positions k that are taken together, whole blocks.
+// packed: the weights of the part's filters, panel by panel; nullptr: they are packed here. span: the positions k that are taken together,
+// whole blocks.
 static void lane_part(const Gathered& all, const std::vector<Sight>& sights, const LanePart& p, bool sparse, const float* packed,
                       int64_t span) {
   const int64_t width = ceil_div(p.o1 - p.o0, kLanes) * kLanes, depth = all.depth(), taps = all.kh * all.kw;
@@ -309,6 +310,16 @@ static void lane_part(const Gathered& all, const std::vector<Sight>& sights, con
       copy_slab(all, slab, k0 / taps, (k1 - 1) / taps + 1, planes, (float*)g.in);
       x -= slab.image * g.in_image + k0 / taps * pitch + slab.top * g.in_width + slab.left;
     }
+    const float* weights = packed;
+    int64_t panel = depth;  // rows of a panel
+    if (!packed) {
+      panel = k1 - k0;
+      float* const own = (float*)scratch(0, sizeof(float) * panel * ceil_div(p.o1 - p.o0, kCols) * kCols);
+      Gathered part = all;
+      part.start = k0, part.stop = k1;
+      for (int64_t o = p.o0; o < p.o1; o += kCols) pack_filters(part, o, min64(kCols, p.o1 - o), own + (o - p.o0) * panel);
+      weights = own - (k0 - g.start) * kCols;
+    }
     for (size_t c = 0; c < sights.size(); ++c) {
       const int64_t count = first[c + 1] - first[c];
       if (count == 0) continue;
@@ -318,7 +329,7 @@ static void lane_part(const Gathered& all, const std::vector<Sight>& sights, con
       const Panels tiles = {count, ceil_div(count, alone ? kAloneRows : kRows)};
       for (int64_t o = p.o0; o < p.o1; o += kCols) {
         const int64_t vectors = ceil_div(min64(kCols, p.o1 - o), kLanes);
-        const float* const b = packed + (o - p.o0) * depth;
+        const float* const b = weights + (o - p.o0) * panel;
         for (int64_t i = 0; i < tiles.count; ++i) {
           const int64_t at = tiles.start(i), rows = tiles.start(i + 1) - at;
           const Spot* const own = spots + first[c] + at;
@@ -349,6 +360,14 @@ static int64_t find_span(const Gathered& g, const std::vector<Sight>& sights) {
   return g.block * max64(1, kDotBlock / most);
 }
 
+constexpr int64_t kPartFilters = 256, kPartPositions = 512;  // of a part at most
+
+// Whether parts of filters alone are enough, and as many for every thread, nearly.
+RO_INLINE bool few_positions(const Gathered& g, int64_t positions, int64_t workers) {
+  const int64_t tiles = g.groups * ceil_div(g.rows, kCols);
+  return positions <= kPartPositions && (tiles % workers == 0 || tiles >= 8 * workers);
+}
+
 // sparse: only the positions of these classes are written; else all of the output.
 static void by_lanes(const Gathered& g, const std::vector<Sight>& sights, bool sparse, int threads) {
   const int64_t lines = g.images * g.out_rows, taps = g.kh * g.kw, span = find_span(g, sights);
@@ -359,9 +378,19 @@ static void by_lanes(const Gathered& g, const std::vector<Sight>& sights, bool s
     if (all == 0) return;
   }
   const int64_t work = g.groups * g.rows * ceil_div(g.depth(), taps) * all, workers = max64(1, min64(threads, work / 32768));
+  if (few_positions(g, all, workers)) {
+    // A part has all positions: every filter is packed once, into a cache.
+    const int64_t tiles = ceil_div(g.rows, kCols), least = g.groups * ceil_div(g.rows, kPartFilters);
+    const int64_t in_o = min64(tiles, ceil_div(ceil_div(least, workers) * workers, g.groups));
+    return parallel_dynamic(g.groups * in_o, (int)workers, [&](int64_t i) {
+      const int64_t o = i % in_o;
+      const LanePart part{i / in_o, 0, lines, 0, g.out_width, tiles * o / in_o * kCols, min64(g.rows, tiles * (o + 1) / in_o * kCols)};
+      lane_part(g.of_group(part.group), sights, part, sparse, nullptr, span);
+    });
+  }
   // Filters of a part: their sums and what they read should stay in the second cache.
-  const int64_t filters = ceil_div(ceil_div(g.rows, ceil_div(g.rows, 256)), kCols) * kCols, in_o = ceil_div(g.rows, filters);
-  int64_t positions = min64(512, 65536 / (min64(filters, g.rows) + ceil_div(ceil_div(span, taps) * g.in_plane, g.out_plane)));
+  const int64_t filters = ceil_div(ceil_div(g.rows, ceil_div(g.rows, kPartFilters)), kCols) * kCols, in_o = ceil_div(g.rows, filters);
+  int64_t positions = min64(kPartPositions, 65536 / (min64(filters, g.rows) + ceil_div(ceil_div(span, taps) * g.in_plane, g.out_plane)));
   if (workers > 1) positions = min64(positions, ceil_div(all * in_o * g.groups, 2 * workers));
   positions = max64(positions, 8 * kRows) * lines * g.out_width / all;  // those that are left out do not count
   const int64_t in_j = ceil_div(g.out_width, positions), columns = ceil_div(g.out_width, in_j);
