@@ -407,7 +407,12 @@ static void gemv_straight(const Product& p, int64_t n0, int64_t n1) {
   }
 }
 
-constexpr int kGroups = 2;  // of kLanes columns, taken together to hide the latency of a chain
+// Groups of kLanes columns, taken together to hide the latency of a chain.
+#if defined(RO_ISA_AVX2)
+constexpr int kGroups = 4;
+#else
+constexpr int kGroups = 2;
+#endif
 
 // Adds n values of k to the sums of G groups of kLanes columns, or of the first `lanes` columns of one. b: the first column's run.
 template <int R, int G, int32_t dtype>
@@ -566,6 +571,7 @@ static void gemv_transposed(const Product& p, int64_t n0, int64_t n1) {
     j += pairs * 2 * kLanes;
   } else if (R == 1) {
     for (; j + kGroups * kLanes <= n1; j += kGroups * kLanes) gemv_columns<R, kGroups, dtype>(p, x, j, kLanes);
+    for (; j + 2 * kLanes <= n1; j += 2 * kLanes) gemv_columns<R, 2, dtype>(p, x, j, kLanes);
   }
   for (; j < n1; j += kLanes) gemv_columns<R, 1, dtype>(p, x, j, (int)min64(kLanes, n1 - j));
 }
