@@ -14,7 +14,7 @@ constexpr int kDirectRows = kRows / 2, kDirectVectors = 4;
 // fetched meanwhile.
 template <int MR>
 static void direct_tile(const Terms& t, const float* a, const float* const* from, int64_t ahead, float* c, bool begun) {
-  constexpr int NV = kDirectVectors;
+  constexpr int NV = kDirectVectors, kAhead = kLanes < 16 ? 2 : 1;  // a cache line each
   for (int64_t block = 0; block < t.blocks; ++block, begun = true) {
     F acc[MR][NV];
 #pragma GCC unroll 16
@@ -24,8 +24,8 @@ static void direct_tile(const Terms& t, const float* a, const float* const* from
     for (int64_t k = t.begin[block]; k < t.begin[block + 1]; ++k) {
       const float* ak = a + k * MR;
       const int64_t in = t.list[k].in;
-      __builtin_prefetch(from[0] + in + ahead);
-      __builtin_prefetch(from[NV / 2] + in + ahead);
+#pragma GCC unroll 4
+      for (int v = 0; v < NV; v += kAhead) __builtin_prefetch(from[v] + in + ahead);
       F av[MR];
 #pragma GCC unroll 16
       for (int r = 0; r < MR; ++r) av[r] = F::set(ak[r]);
