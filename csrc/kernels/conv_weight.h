@@ -226,6 +226,7 @@ static void whole_weight_part(const WeightGradient& g, int64_t o0, int64_t o1, i
       float* const to = b + (k - k0) * kCols;
       for (int64_t i = 0; i < found; ++i) {
         const TapStretch& s = stretches[i];
+        __builtin_prefetch(x + s.x + 4 * v.w.stride);  // positions ahead
         for (int64_t c = 0; c < s.length; c += kLanes) {
           const int lanes = (int)min64(kLanes, s.length - c);
           float* own = to + s.panel * kc * kCols + s.column + c;
