@@ -3,8 +3,9 @@
 
 The sides: "ours" is the captured program through `Executor.run(donate=True)`; "torch" is the same module in eager mode,
 with its default attention, `AdamW(fused=True)` and the ordinary zero_grad, backward, step; "compile" is this step with
-the module through `torch.compile`, "backend" with `torch.compile(module, backend="repops")`. They take turns in one
-process, step by step, on torch's own thread pool; a ratio is the median of torch's time over ours, of the same turns.
+the module through `torch.compile`, "backend" with `torch.compile(module, backend="repops")`; with --with-loss these
+two compile the loss, too. They take turns in one process, step by step, on torch's own thread pool; a ratio is the
+median of torch's time over ours, of the same turns.
 Peak memory is the high-water mark of the resident set in a process of its own for each side, less what it was after the
 imports (of a side that compiles, after a function of one operator was compiled, which imports much of torch).
 Commitment: the state root every 10 steps, with the same threads.
@@ -12,7 +13,7 @@ With --inference it is the forward pass of one sequence to its logits: frozen (`
 the module in eager mode under `torch.inference_mode`.
 
     python scripts/bench_step.py [--model small large] [--threads 1 2] [--pairs 15] [--sides ours torch compile backend]
-        [--no-memory] [--json | --markdown]
+        [--with-loss] [--no-memory] [--json | --markdown]
     python scripts/bench_step.py --profile [--model ..] [--threads ..]
     python scripts/bench_step.py --inference [--sequence 16 32 128] [--model ..] [--threads ..] [--pairs ..] [--json]
 """
@@ -128,17 +129,22 @@ def as_called(module: Callable[..., Any], side: str) -> Callable[..., Any]:
     return torch.compile(module, backend="repops" if side == "backend" else "inductor", dynamic=False)
 
 
-def torch_step(c: Config, side: str) -> Callable[[], None]:
-    """A step of the module in torch."""
+def torch_step(c: Config, side: str, with_loss: bool = False) -> Callable[[], None]:
+    """A step of the module in torch. with_loss: what compiles the module compiles the loss, too."""
     torch.manual_seed(0)
     module = GPT2(c)
     optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, fused=True)
     x, y = tokens_of(c)
-    call = as_called(module, side)
+
+    def module_and_loss(x: Tensor, y: Tensor) -> Tensor:
+        return loss_of(module(x), y)
+
+    call = as_called(module_and_loss if with_loss else module, side)
 
     def step() -> None:
         optimizer.zero_grad()
-        loss_of(call(x), y).backward()
+        loss = call(x, y) if with_loss else loss_of(call(x), y)
+        loss.backward()
         optimizer.step()
 
     return step
@@ -237,11 +243,16 @@ def measure_inference(name: str, sequence: int, threads: list[int], pairs: int) 
         }
 
 
-def measure(name: str, threads: int, pairs: int, sides: Sequence[str], ours: Ours | None) -> dict[str, object]:
+def measure(
+    name: str, threads: int, pairs: int, sides: Sequence[str], ours: Ours | None, with_loss: bool
+) -> dict[str, object]:
     """One row of the table of training steps. ours: if it is one of the sides."""
     set_threads(threads)
     torch._dynamo.reset()  # what was compiled for another number of threads
-    steps = {side: ours.step(threads) if side == "ours" and ours else torch_step(MODELS[name], side) for side in sides}
+    steps = {
+        side: ours.step(threads) if side == "ours" and ours else torch_step(MODELS[name], side, with_loss)
+        for side in sides
+    }
     times = take_turns(steps, pairs)
     row: dict[str, object] = {"model": name, "threads": threads}
     row |= {f"{side}_s": statistics.median(taken) for side, taken in times.items()}
@@ -275,21 +286,21 @@ def resident_peak() -> int:
     return int(fields["VmHWM"].split()[0]) * 1024
 
 
-def peak_memory(name: str, side: str) -> int:
+def peak_memory(name: str, side: str, with_loss: bool) -> int:
     """Bytes that two steps need at most, in a process of their own: the median of three, as heaps differ by chance."""
-    command = [sys.executable, __file__, "--peak", side, "--model", name]
+    command = [sys.executable, __file__, "--peak", side, "--model", name, *["--with-loss"][:with_loss]]
     return statistics.median(
         int(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout) for _ in range(3)
     )
 
 
-def peak(name: str, side: str) -> None:
+def peak(name: str, side: str, with_loss: bool) -> None:
     """Prints this process's high-water mark after two steps, less what it was before there was a model."""
     set_threads(1)
     if side in ("compile", "backend"):
         as_called(torch.square, side)(torch.ones(1, requires_grad=True)).backward()
     before = resident_peak()
-    step = Ours(MODELS[name]).step(1) if side == "ours" else torch_step(MODELS[name], side)
+    step = Ours(MODELS[name]).step(1) if side == "ours" else torch_step(MODELS[name], side, with_loss)
     for _ in range(2):
         step()
     print(resident_peak() - before)
@@ -344,6 +355,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true", help="where our step's time goes, instead")
     parser.add_argument("--inference", action="store_true", help="forward passes, instead")
     parser.add_argument("--sequence", type=int, nargs="+", default=[16, 32, 128], help="tokens of a forward pass")
+    parser.add_argument("--with-loss", action="store_true", help="sides that compile the module compile the loss, too")
     parser.add_argument("--no-memory", action="store_true", help="do not measure peak memory")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true")
@@ -351,7 +363,7 @@ def main() -> None:
     parser.add_argument("--peak", choices=SIDES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peak:
-        peak(options.model[0], options.peak)
+        peak(options.model[0], options.peak, options.with_loss)
     elif options.inference:
         for name, sequence in product(options.model, options.sequence):
             for row in measure_inference(name, sequence, options.threads, options.pairs):
@@ -363,20 +375,19 @@ def main() -> None:
                 print(f"{name}: " + "\n".join(profile(ours, threads)))
     else:
         sides = list(dict.fromkeys(options.sides))
-        rows = list(training_rows(options.model, options.threads, options.pairs, sides, memory=not options.no_memory))
+        rows = list(training_rows(options, sides))
         lines = table(rows, sides) if options.markdown else map(json.dumps if options.json else plain, rows)
         print("\n".join(lines))
 
 
-def training_rows(
-    models: Sequence[str], threads: Sequence[int], pairs: int, sides: Sequence[str], *, memory: bool
-) -> Iterator[dict[str, object]]:
+def training_rows(options: argparse.Namespace, sides: Sequence[str]) -> Iterator[dict[str, object]]:
     """All rows of the table of training steps."""
-    for name in models:
-        sizes = {f"{side}_bytes": peak_memory(name, side) for side in sides} if memory else {}
+    for name in options.model:
+        measured = () if options.no_memory else sides
+        sizes = {f"{side}_bytes": peak_memory(name, side, options.with_loss) for side in measured}
         ours = Ours(MODELS[name]) if "ours" in sides else None
-        for count in threads:
-            yield measure(name, count, pairs, sides, ours) | sizes
+        for threads in options.threads:
+            yield measure(name, threads, options.pairs, sides, ours, options.with_loss) | sizes
 
 
 def plain(row: dict[str, object]) -> str:

@@ -39,7 +39,7 @@ def test_list_has_every_kind() -> None:
 
 def test_training_steps_of_chosen_sides() -> None:
     tiny = ("--model", "tiny", "--threads", "1", "--pairs", "1")
-    row = json.loads(_run(*tiny, "--sides", "torch", "backend", "--json", script="bench_step.py"))
+    row = json.loads(_run(*tiny, "--sides", "torch", "backend", "--with-loss", "--json", script="bench_step.py"))
     taken, memory = {"torch_s", "backend_s", "torch/backend"}, {"torch_bytes", "backend_bytes"}
     assert set(row) == {"model", "threads", "torch_to_itself", *taken, *memory}
     assert all(row[key] > 0 for key in taken | memory) and row["torch_to_itself"] is None  # one turn has no next
