@@ -29,7 +29,7 @@ static inline void with_item(int size, const Body& body) {
 // thread: two reach what the memory takes either way.
 RO_OP bool past_caches(int64_t bytes, int64_t run, int threads) { return threads == 1 && bytes >= 12 << 20 && run >= 1024; }
 
-// Copies past the caches; `done` makes that visible to other threads.
+// Copies past the caches; end_stream makes that visible to other threads.
 #if defined(RO_ISA_AVX512) || defined(RO_ISA_AVX2)
 RO_OP void copy_past_caches(char* to, const char* from, int64_t bytes) {
   constexpr int64_t kAhead = 2048;
@@ -41,10 +41,8 @@ RO_OP void copy_past_caches(char* to, const char* from, int64_t bytes) {
   }
   std::memcpy(to + i, from + i, bytes - i);
 }
-RO_OP void done() { _mm_sfence(); }
 #else
 RO_OP void copy_past_caches(char* to, const char* from, int64_t bytes) { std::memcpy(to, from, bytes); }
-RO_OP void done() {}
 #endif
 
 // memcpy of a run: plain vector copies are faster than what the library does for runs from a cache line to pages, which fit the caches.
@@ -72,7 +70,7 @@ static inline void parallel_copies(int64_t n, int64_t grain, int threads, bool p
   if (!past) return parallel_for(n, grain, threads, [&](int64_t begin, int64_t end) { body(begin, end, Copy()); });
   parallel_for(n, grain, threads, [&](int64_t begin, int64_t end) {
     body(begin, end, CopyPastCaches());
-    done();
+    end_stream();
   });
 }
 

@@ -16,6 +16,7 @@
 #include "convert.h"
 #include "functions.h"
 #include "parallel.h"
+#include "stream.h"
 
 namespace ro {
 namespace RO_ISA {
@@ -224,6 +225,12 @@ class TypedSpan {
     if (converts_) pointwise_ = find(plain, plain_dtype(to));
   }
   RO_MEMBER bool costly() const { return pointwise_.costly; }
+  // From here on the output is written past the caches; false if the span cannot.
+  bool stream() {
+    if (converts_ || !pointwise_.streamed) return false;
+    pointwise_.span = pointwise_.streamed;
+    return true;
+  }
   RO_MEMBER void run(const uint64_t* literals, const char* const* p, const int64_t* step, char* out, int64_t n) const {
     if (converts_) converted(literals, p, step, out, n);
     else pointwise_.span(literals, p, step, out, n);
@@ -273,14 +280,16 @@ static inline void run_pointwise(const Call& call, FindSpan find) {
   if (n == 0) return;
   int32_t dtypes[kMaxInputs] = {};
   for (int k = 0; k < call.inputs; ++k) dtypes[k] = call.in[k].dtype;
-  const TypedSpan span(find, call.inputs, dtypes, call.out.dtype);
+  TypedSpan span(find, call.inputs, dtypes, call.out.dtype);
   const LoopNest nest(call, call.inputs);
   char* const out = (char*)call.out.data;
+  const bool streams = writes_past_caches(call) && span.stream();
   const int64_t size = item_size(call.out.dtype);
   parallel_for(n, span.costly() ? kCostly : kCheap, call.threads, [&](int64_t begin, int64_t end) {
     run_range(nest, begin, end, [&](const char* const* p, const int64_t* step, int64_t i, int64_t count) {
       span.run(call.literals, p, step, out + i * size, count);
     });
+    if (streams) end_stream();
   });
 }
 
@@ -302,25 +311,35 @@ RO_OP const Op& stateless() {
 
 // ---- f32 to f32 -----------------------------------------------------------------------------------------------------------
 
-template <class Op, size_t... k>
+// past: writes past the caches; out is aligned to an element.
+template <bool past = false, class Op, size_t... k>
 RO_OP void float_span(const Op& op, const char* const* p, const int64_t* step, char* out, int64_t n,
                     std::index_sequence<k...>) {
   const char* q[] = {p[k]...};
   const int64_t advance[] = {step[k] * kLanes...};
+  const auto part = [&](int64_t i, int64_t count) RO_LAMBDA { op(F::load(q[k], (int)count)...).store(out + 4 * i, (int)count); };
   int64_t i = 0;
+  if (past) {  // up to an aligned vector
+    i = before_vector(out);
+    if (i > n) i = n;
+    if (i > 0) part(0, i);
+    ((q[k] += i * step[k]), ...);
+  }
   for (; i + kLanes <= n; i += kLanes) {
-    op(F::load(q[k])...).store(out + 4 * i);
+    if (past) op(load_halves(q[k])...).stream(out + 4 * i);
+    else op(F::load(q[k])...).store(out + 4 * i);
     ((q[k] += advance[k]), ...);
   }
-  if (i < n) op(F::load(q[k], (int)(n - i))...).store(out + 4 * i, (int)(n - i));
+  if (i < n) part(i, n - i);
 }
 
+template <int inputs, bool past, class Op>
+static void floats_span(const uint64_t*, const char* const* p, const int64_t* step, char* out, int64_t n) {
+  float_span<past>(stateless<Op>(), p, step, out, n, std::make_index_sequence<inputs>());
+}
 template <int inputs, bool costly = false, class Op>
 static inline Pointwise floats(const Op&) {
-  return {[](const uint64_t*, const char* const* p, const int64_t* step, char* out, int64_t n) {
-            float_span(stateless<Op>(), p, step, out, n, std::make_index_sequence<inputs>());
-          },
-          costly};
+  return {floats_span<inputs, false, Op>, costly, false, costly ? nullptr : floats_span<inputs, true, Op>};
 }
 
 // ---- any type, one element at a time: the compiler vectorises these loops -------------------------------------------------

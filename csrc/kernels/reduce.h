@@ -158,12 +158,14 @@ struct StepNormalized {
 // How a row's vectors are read and written: whole, or, at its end, the first n lanes.
 struct Whole {
   RO_MEMBER F load(const char* p) const { return F::load(p); }
+  RO_MEMBER F load_halves(const char* p) const { return RO_ISA::load_halves(p); }
   RO_MEMBER void store(F x, char* p) const { x.store(p); }
   RO_MEMBER F keep(F x, F) const { return x; }
 };
 struct Part {
   int n;
   RO_MEMBER F load(const char* p) const { return F::load(p, n); }
+  RO_MEMBER F load_halves(const char* p) const { return load(p); }
   RO_MEMBER void store(F x, char* p) const { x.store(p, n); }
   RO_MEMBER F keep(F x, F other) const { return select(first(n), x, other); }
 };

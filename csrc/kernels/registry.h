@@ -23,6 +23,7 @@ struct Pointwise {
   Span span;
   bool costly;       // computes an elementary function: fewer elements are worth a thread
   bool any = false;  // takes these very dtypes; else it must be f32, i64 and bool, and others are converted (pointwise.h, TypedSpan)
+  Span streamed = nullptr;  // the same past the caches; `out` is aligned to an element and no input
 };
 // The span for the dtypes of the inputs and of the output.
 using FindSpan = Pointwise (*)(const int32_t* in, int32_t to);

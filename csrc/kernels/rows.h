@@ -4,6 +4,7 @@
 #include <type_traits>
 
 #include "reduce.h"
+#include "stream.h"
 
 namespace ro {
 namespace RO_ISA {
@@ -54,6 +55,23 @@ RO_INLINE void map_row(const char* const (&in)[N], char* out, int64_t n, const B
   }
 }
 
+// The same past the caches: out is aligned to an element, and no input.
+template <int N, class Body>
+RO_INLINE void stream_row(const char* const (&in)[N], char* out, int64_t n, const Body& body) {
+  F x[N];
+  const auto part = [&](int64_t i, int64_t count) RO_LAMBDA {
+    for (int k = 0; k < N; ++k) x[k] = F::load(in[k] + 4 * i, (int)count);
+    canonical(body(x)).store(out + 4 * i, (int)count);
+  };
+  int64_t i = min64(n, before_vector(out));
+  if (i > 0) part(0, i);
+  for (; i + kLanes <= n; i += kLanes) {
+    for (int k = 0; k < N; ++k) x[k] = F::load(in[k] + 4 * i);
+    canonical(body(x)).stream(out + 4 * i);
+  }
+  if (i < n) part(i, n - i);
+}
+
 // From a row to the next, if a few of them fit the first cache.
 RO_INLINE int64_t next_row(int64_t n) { return n <= 2048 ? 4 * n : 0; }
 
@@ -82,35 +100,58 @@ RO_FUSED_BY(run_norm, layer_norm_forward) {
   });
 }
 
-// One row of dx; with `sums` its terms are added to a lane of the column sums of dy h and of dy, too.
-template <bool sums>
-RO_INLINE void norm_grad_row(const char* dy, const char* x, const char* w, float mean, float rstd, float count, int64_t n, char* dx,
-                             int64_t ahead, float* dy_h, float* dy_alone) {
-  const F m = F::set(mean), r = F::set(rstd);
-  float dots[2];
-  sum_row<2>(n, dots, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
-    const F g = at.load(dy + place(i, v)), weight = at.load(w + place(i, v));
-    lane[0] = fma(g, weight, lane[0]);
-    lane[1] = fma(mul(g, weight), mul(sub(at.load(x + place(i, v)), m), r), lane[1]);
-  });
-  const F c1 = F::set(div_rn(dots[0], count)), c2 = F::set(div_rn(dots[1], count));
+struct NormGrad {
+  const char *dy, *x, *mean, *rstd, *w;
+  char* dx;
+  int64_t n;
+  float count;
+};
+
+// R rows of dx, from `row` on in steps of `apart`; with `sums` their terms are added to a lane of the column sums of dy h and of dy, too,
+// which is read and written once for all of them.
+template <bool sums, bool past, int R>
+RO_INLINE void norm_grad_rows(const NormGrad& g, int64_t row, int64_t apart, int64_t ahead, float* dy_h, float* dy_alone) {
+  F m[R], r[R], c1[R], c2[R];
+  const char *dy[R], *x[R];
+  char* dx[R];
+  for (int j = 0; j < R; ++j) {
+    const int64_t i = row + j * apart, at = 4 * i * g.n;
+    dy[j] = g.dy + at, x[j] = g.x + at, dx[j] = g.dx + at;
+    m[j] = F::set(load_f32(g.mean, i)), r[j] = F::set(load_f32(g.rstd, i));
+    float dots[2];
+    sum_row<2>(g.n, dots, [&, j](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
+      const F d = at.load(dy[j] + place(i, v)), weighted = mul(d, at.load(g.w + place(i, v)));
+      lane[0] = fma(d, at.load(g.w + place(i, v)), lane[0]);
+      lane[1] = fma(weighted, mul(sub(at.load(x[j] + place(i, v)), m[j]), r[j]), lane[1]);
+    });
+    c1[j] = F::set(div_rn(dots[0], g.count)), c2[j] = F::set(div_rn(dots[1], g.count));
+  }
   const auto step = [&](int64_t i, auto at) RO_LAMBDA {
-    const F g = at.load(dy + 4 * i), h = mul(sub(at.load(x + 4 * i), m), r);
-    at.store(canonical(mul(r, sub(sub(mul(g, at.load(w + 4 * i)), c1), mul(h, c2)))), dx + 4 * i);
-    if constexpr (sums) {
-      fma(g, h, F::load(dy_h + i)).store(dy_h + i);
-      add(F::load(dy_alone + i), g).store(dy_alone + i);
+    const F weight = at.load(g.w + 4 * i);
+    F with_h, alone;
+    if constexpr (sums) with_h = F::load(dy_h + i), alone = F::load(dy_alone + i);
+#pragma GCC unroll 4
+    for (int j = 0; j < R; ++j) {
+      const F d = at.load(dy[j] + 4 * i), h = mul(sub(at.load(x[j] + 4 * i), m[j]), r[j]);
+      const F y = canonical(mul(r[j], sub(sub(mul(d, weight), c1[j]), mul(h, c2[j]))));
+      if constexpr (past && std::is_same_v<decltype(at), Whole>) y.stream(dx[j] + 4 * i);
+      else at.store(y, dx[j] + 4 * i);
+      if constexpr (sums) with_h = fma(d, h, with_h), alone = add(alone, d);
     }
+    if constexpr (sums) with_h.store(dy_h + i), alone.store(dy_alone + i);
   };
   int64_t i = 0;
-  for (; i + 16 <= n; i += 16) {
-    __builtin_prefetch(dx + 4 * i + ahead, 1);
-    __builtin_prefetch(dy + 4 * i + ahead, 0, 2);
-    __builtin_prefetch(x + 4 * i + ahead, 0, 2);
+  for (; i + 16 <= g.n; i += 16) {
+#pragma GCC unroll 4
+    for (int j = 0; j < R; ++j) {
+      if (!past) __builtin_prefetch(dx[j] + 4 * i + ahead, 1);
+      __builtin_prefetch(dy[j] + 4 * i + ahead, 0, 2);
+      __builtin_prefetch(x[j] + 4 * i + ahead, 0, 2);
+    }
 #pragma GCC unroll 4
     for (int j = 0; j < 16; j += kLanes) step(i + j, Whole{});
   }
-  for (; i < n; i += kLanes) step(i, Part{(int)min64(kLanes, n - i)});
+  for (; i < g.n; i += kLanes) step(i, Part{(int)min64(kLanes, g.n - i)});
 }
 
 // The tree over 32 lanes of kLanes columns, lane l at `lanes` + l * stride.
@@ -127,17 +168,13 @@ RO_INLINE F column_tree(const float* lanes, int64_t stride) {
 // Inputs dy, x, mean, rstd, w; literal n. Outputs: dx (x's shape; it may lie exactly on dy or x), or dx, dw, db.
 RO_FUSED_BY(run_norm_grad, layer_norm_backward) {
   const int64_t n = element_count(call.in[4]), rows = n ? element_count(call.in[1]) / n : 0;
-  const float count = literal_f32(call, 0);
-  const auto run = [&](int64_t i, auto sums, int64_t ahead, float* dy_h, float* dy_alone) RO_LAMBDA {
-    const int64_t at = 4 * i * n;
-    norm_grad_row<sums.value>((const char*)call.in[0].data + at, (const char*)call.in[1].data + at, (const char*)call.in[4].data,
-                              load_f32(call.in[2].data, i), load_f32(call.in[3].data, i), count, n, (char*)call.out.data + at, ahead, dy_h,
-                              dy_alone);
-  };
+  const auto data = [&](int k) { return (const char*)call.in[k].data; };
+  const NormGrad g{data(0), data(1), data(2), data(3), data(4), (char*)call.out.data, n, literal_f32(call, 0)};
   if (call.more_count == 0)
-    return for_rows(rows, n, call.threads, [&](int64_t i) { run(i, std::false_type(), next_row(n), nullptr, nullptr); });
+    return for_rows(rows, n, call.threads, [&](int64_t i) { norm_grad_rows<false, false, 1>(g, i, 1, next_row(n), nullptr, nullptr); });
   // A thread takes all rows of a lane one after another, so that the lane stays in cache; short rows as they lie.
   const int64_t width = ceil_div(n, kLanes) * kLanes, group = n <= 128 ? kSumLanes : kSumBlock;
+  const bool past = writes_past_caches(call) && n % kLanes == 0 && (uintptr_t)call.out.data % (4 * kLanes) == 0;
   const size_t lane = 2 * width;  // the sums of dy h, then those of dy
   float* const lanes = (float*)scratch(7, (kSumLanes + 1) * lane * sizeof(float));
   float* const total = lanes + kSumLanes * lane;
@@ -147,9 +184,20 @@ RO_FUSED_BY(run_norm_grad, layer_norm_backward) {
     std::memset(lanes, 0, kSumLanes * lane * sizeof(float));
     parallel_for(used, ceil_div(8192 * used, (stop - b) * n), call.threads, [&](int64_t first, int64_t last) {
       for (int64_t from = b; from < stop; from += group)
-        for (int64_t l = first; l < last; ++l)
-          for (int64_t i = from + l; i < min64(from + group, stop); i += kSumLanes)
-            run(i, std::true_type(), group == kSumLanes ? 4 * n : 4 * n * kSumLanes, lanes + l * lane, lanes + l * lane + width);
+        for (int64_t l = first; l < last; ++l) {
+          const int64_t end = min64(from + group, stop);
+          float *const dy_h = lanes + l * lane, *const dy_alone = dy_h + width;
+          int64_t i = from + l;
+          const auto take = [&](auto past, auto together) RO_LAMBDA {
+            constexpr int R = together.value;
+            for (; i + (R - 1) * kSumLanes < end; i += R * kSumLanes)
+              norm_grad_rows<true, past.value, R>(g, i, kSumLanes, group == kSumLanes ? 4 * n : 4 * n * R * kSumLanes, dy_h, dy_alone);
+          };
+          if (past) take(std::true_type(), std::integral_constant<int, 2>());
+          else take(std::false_type(), std::integral_constant<int, 4>());
+          take(std::false_type(), std::integral_constant<int, 1>());
+        }
+      if (past) end_stream();
     });
     parallel_for(lane / kLanes, 1024, call.threads, [&](int64_t first, int64_t last) {
       for (int64_t c = first * kLanes; c < last * kLanes; c += kLanes) {
@@ -208,18 +256,31 @@ RO_FUSED_BY(run_softmax, log_softmax_forward) {
   });
 }
 
+template <bool past>
+RO_INLINE void softmax_grad_row(const char* dy, const char* y, char* out, int64_t n) {
+  float sum[1];
+  sum_row<1>(n, sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
+    const char *a = dy + place(i, v), *b = y + place(i, v);
+    lane[0] = past ? fma(at.load_halves(a), at.load_halves(b), lane[0]) : fma(at.load(a), at.load(b), lane[0]);
+  });
+  const F s = F::set(sum[0]);
+  const auto gradient = [&](const F* v) RO_LAMBDA { return mul(sub(v[0], s), v[1]); };
+  if (past) stream_row<2>({dy, y}, out, n, gradient);
+  else map_row<2, 2>({dy, y}, out, n, gradient, next_row(n));
+}
+
 // sum_mul in all its links, sub, mul: MUL(SUB(dy, the row's sum of dy y), y). Inputs dy, y; output: dx, which may lie exactly on either.
 RO_FUSED_BY(run_softmax, softmax_backward) {
   const int64_t n = call.out.shape[call.out.rank - 1], rows = n ? element_count(call.out) / n : 0;
-  for_rows(rows, n, call.threads, [&](int64_t row) {
-    const char *dy = (const char*)call.in[0].data + 4 * row * n, *y = (const char*)call.in[1].data + 4 * row * n;
-    char* out = (char*)call.out.data + 4 * row * n;
-    float sum[1];
-    sum_row<1>(n, sum, [&](F* lane, int64_t i, int v, auto at) RO_LAMBDA {
-      lane[0] = fma(at.load(dy + place(i, v)), at.load(y + place(i, v)), lane[0]);
-    });
-    const F s = F::set(sum[0]);
-    map_row<2, 2>({dy, y}, out, n, [&](const F* v) { return mul(sub(v[0], s), v[1]); }, next_row(n));
+  const char *dy = (const char*)call.in[0].data, *y = (const char*)call.in[1].data;
+  char* const out = (char*)call.out.data;
+  const bool past = writes_past_caches(call);
+  parallel_for(rows, ceil_div(8192, max64(1, n)), call.threads, [&](int64_t begin, int64_t end) {
+    for (int64_t i = 4 * begin * n; i < 4 * end * n; i += 4 * n) {
+      if (past) softmax_grad_row<true>(dy + i, y + i, out + i, n);
+      else softmax_grad_row<false>(dy + i, y + i, out + i, n);
+    }
+    if (past) end_stream();
   });
 }
 
