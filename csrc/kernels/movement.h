@@ -54,7 +54,7 @@ struct Copy {
       return;
     }
     for (int64_t i = 0; i + kVector <= bytes; i += kVector) I::load(from + i).store(to + i);
-    I::load(from + bytes - kVector).store(to + bytes - kVector);  // over what is there already
+    if (bytes % kVector) I::load(from + bytes - kVector).store(to + bytes - kVector);  // over what is there already
   }
 };
 struct CopyPastCaches {
