@@ -39,6 +39,11 @@ def pattern(x: np.float32) -> str:
     return f"0x{int(np.float32(x).view(np.uint32)):08X}"
 
 
+def each(function: Callable[[float], float], x: Array) -> Array:
+    """The C library's function of every element: the last bits of numpy's own depend on the processor (AVX-512)."""
+    return np.array([function(float(v)) for v in x])
+
+
 def fma(a: Array | np.float32, b: Array | np.float32, c: Array | np.float32) -> Array:
     """Binary32 FMA through binary64: the sum is rounded twice, which is good enough to compare candidates."""
     return (np.float64(a) * np.float64(b) + np.float64(c)).astype(np.float32)
@@ -49,7 +54,7 @@ def remez(
 ) -> tuple[list[object], float]:
     """Minimise max |weight * (target - sum c_k x^k)| over the grid. Returns the coefficients and the error."""
     n = len(basis)
-    idx = np.round((1 - np.cos(np.pi * np.arange(n + 1) / n)) / 2 * (len(xs) - 1)).astype(int)
+    idx = np.round((1 - each(math.cos, np.pi * np.arange(n + 1) / n)) / 2 * (len(xs) - 1)).astype(int)
     powers = [xs.astype(np.longdouble) ** k for k in basis]
     best: tuple[list[object], float] = ([], math.inf)
     for _ in range(iterations):
@@ -111,7 +116,7 @@ def fit(
 
 def grid(lo: float, hi: float, n: int = 1500) -> Array:
     """Chebyshev-spaced points, so that the ends are dense; exact in binary64."""
-    return lo + (hi - lo) * (1 - np.cos(np.pi * np.arange(n + 1) / n)) / 2
+    return lo + (hi - lo) * (1 - each(math.cos, np.pi * np.arange(n + 1) / n)) / 2
 
 
 def evaluate(function: Function, xs: Array) -> Array:
@@ -183,7 +188,7 @@ def exponential(base_two: bool) -> str:
         range(7), [k for k in range(7) if k not in fixed], fixed, target, (1 / target).astype(np.float64), xs
     )
     sample = np.linspace(-half, half, 40001).astype(np.float32)
-    truth = (np.exp2 if base_two else np.exp)(sample.astype(np.float64))
+    truth = each(math.exp2 if base_two else math.exp, sample)
 
     def cost(t: list[np.float32]) -> float:
         return float(np.max(np.abs(horner(t, sample) - truth) / ulp(truth)))
@@ -202,10 +207,10 @@ def exponential_minus_one() -> str:
     xs = grid(-half, half)
     xs = xs[np.abs(xs) > 1e-4]
     target = evaluate(lambda r: (mp.expm1(r) - r) / r**2, xs)  # type: ignore[operator]
-    c, error = fit(range(6), range(1, 6), {0: np.float32(0.5)}, target, np.abs(xs**2 / np.expm1(xs)), xs)
+    c, error = fit(range(6), range(1, 6), {0: np.float32(0.5)}, target, np.abs(xs**2 / each(math.expm1, xs)), xs)
     r = np.linspace(-half, half, 40001).astype(np.float32)
     r = r[r != 0]
-    truth = np.expm1(r.astype(np.float64))
+    truth = each(math.expm1, r)
 
     def cost(t: list[np.float32]) -> float:
         return float(np.max(np.abs(r + r * r * horner(t, r).astype(np.float64) - truth) / ulp(truth)))
@@ -218,10 +223,10 @@ def logarithm() -> str:
     xs = grid(-1 / 3, 1 / 3)
     xs = xs[np.abs(xs) > 1e-4]
     target = evaluate(lambda f: (mp.log1p(f) - f) / f**2, xs)  # type: ignore[operator]
-    c, error = fit(range(9), range(1, 9), {0: np.float32(-0.5)}, target, np.abs(xs**2 / np.log1p(xs)), xs)
+    c, error = fit(range(9), range(1, 9), {0: np.float32(-0.5)}, target, np.abs(xs**2 / each(math.log1p, xs)), xs)
     f = np.linspace(-1 / 3, 1 / 3, 40001).astype(np.float32)
     f = f[f != 0]
-    truth = np.log1p(f.astype(np.float64))
+    truth = each(math.log1p, f)
 
     def cost(t: list[np.float32]) -> float:
         return float(np.max(np.abs(f + f * f * horner(t, f) - truth) / ulp(truth)))
@@ -238,7 +243,7 @@ def odd(name: str, what: str, function: Function, check: Callable[[float], float
     powers = range(low, low + 7)
     c, error = fit(powers, powers, {}, target, (1 / (1 + target)).astype(np.float64), xs)
     x = np.linspace(1e-3, 1.0, 40001).astype(np.float32)
-    truth = np.array([check(float(v)) for v in x])
+    truth = each(check, x)
     s = x * x
 
     def cost(t: list[np.float32]) -> float:
@@ -256,15 +261,15 @@ def erf_tail() -> str:
     """
     xs = grid(1.0, 4.2, 2500)
     target = evaluate(lambda t: mp.log(mp.erfc(t), 2), xs)
-    weight = np.exp2(target.astype(np.float64))
+    weight = each(math.exp2, target)
     c = np.float32(float(mp.nint(remez(range(7), target, weight, xs)[0][0] * 2**19) / 2**19))  # type: ignore[operator]
     table, error = fit(range(7), range(1, 7), {0: c}, target, weight, xs)
     x = np.linspace(1.0, 4.2, 20001).astype(np.float32)
-    truth = np.array([math.erf(float(v)) for v in x])
+    truth = each(math.erf, x)
 
     def cost(t: list[np.float32]) -> float:
         g = horner(t, x).astype(np.float64) * x + c
-        return float(np.max(np.abs(1 - np.exp2(g) - truth) / ulp(truth)))
+        return float(np.max(np.abs(1 - each(math.exp2, g) - truth) / ulp(truth)))
 
     h, worst = polish(descending(table)[:-1], range(6), cost)
     return polynomial("poly_erfc_exponent", "(log2(erfc(x)) - c) / x, 1 <= x <= 4.2", h, error, worst) + constants(
@@ -280,13 +285,13 @@ def normal_exponent() -> str:
     n, low = 11, 1e-6
     xs = -grid(0.0, 14.4, 1000)[:0:-1]
     g = evaluate(lambda y: mp.log(mp.erfc(-y / mp.sqrt(2)) / 2, 2), xs)  # type: ignore[operator]
-    weight = np.maximum(np.exp2(g.astype(np.float64)), low) * -xs * math.log(2)
+    weight = np.maximum(each(math.exp2, g), low) * -xs * math.log(2)
     c, error = fit(range(n), range(n), {}, (g + 1) / xs, weight, xs)
     x = -np.linspace(0.0, 5.5, 40001).astype(np.float32)[1:]
-    truth = np.array([math.erfc(-float(v) * math.sqrt(0.5)) / 2 for v in x])
+    truth = each(lambda v: math.erfc(-v * math.sqrt(0.5)) / 2, x)
 
     def cost(t: list[np.float32]) -> float:
-        return float(np.max(np.abs(np.exp2(horner(t, x).astype(np.float64) * x - 1) - truth)) * 2.0**24)
+        return float(np.max(np.abs(each(math.exp2, horner(t, x).astype(np.float64) * x - 1) - truth)) * 2.0**24)
 
     table, worst = polish(descending(c), range(n), cost)
     text = polynomial("poly_normal_exponent", "(log2(Phi(x)) + 1) / x, -14.4 <= x <= 0", table, error, worst)
@@ -300,7 +305,7 @@ def normal_slope() -> str:
         lambda a: mp.exp(a * a / 2) * mp.erfc(a / mp.sqrt(2)) / 2 - a / mp.sqrt(2 * mp.pi),  # type: ignore[operator]
         xs,
     )
-    weight = np.exp(-xs * xs / 2)
+    weight = each(math.exp, -xs * xs / 2)
     n = 12
     c, error = fit(range(n), range(1, n), {0: np.float32(0.5)}, target, weight, xs)
     x = xs.astype(np.float32)
@@ -326,7 +331,7 @@ def sine() -> str:
             "(sin(r) / r - 1) / r^2, x = r^2, |r| <= 0.8",
             lambda t: (mp.sin(mp.sqrt(t)) / mp.sqrt(t) - 1) / t,  # type: ignore[operator]
             xs,
-            np.sin(wide),
+            each(math.sin, wide),
             lambda p: wide + p * s.astype(np.float64) * wide,
         ),
         (
@@ -334,7 +339,7 @@ def sine() -> str:
             "(cos(r) - 1 + r^2/2) / r^4, x = r^2, |r| <= 0.8",
             lambda t: (mp.cos(mp.sqrt(t)) - 1 + t / 2) / t**2,  # type: ignore[operator]
             xs**2,
-            np.cos(wide),
+            each(math.cos, wide),
             lambda p: 1 - wide**2 / 2 + p * wide**4,
         ),
     ]:
