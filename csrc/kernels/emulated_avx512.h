@@ -139,6 +139,7 @@ static inline __m256i halves_of_floats(__m512 a) {
 #define _mm512_extractf32x8_ps(a, which) ::ro::emulated::half(a, which)
 #define _mm512_maskz_loadu_ps(m, p) ::ro::emulated::load_some<__m512>(m, p)
 #define _mm512_maskz_loadu_epi32(m, p) ::ro::emulated::load_some<__m512i>(m, p)
+#define _mm512_stream_ps(p, v) _mm512_storeu_ps(p, v)
 #define _mm512_mask_storeu_ps(p, m, v) ::ro::emulated::store_some(p, m, v)
 #define _mm512_mask_storeu_epi32(p, m, v) ::ro::emulated::store_some(p, m, v)
 #define _mm512_shuffle_f32x4(a, b, choice) ::ro::emulated::blocks<__m512>(a, b, choice)
